@@ -1,0 +1,87 @@
+"""The networks of the shipped problems.
+
+Each splits as ``forward(x) = tail(stem(x))`` where ``stem`` is exactly affine in its own parameters
+(``stem_parameter_names``): along a ray θ + c·δ it is ``stem(x; θ) + c·stem(x; δ)``, so that a sweep
+computes it twice instead of once per coefficient. The loss is a deterministic function of the
+parameters: no dropout, no batch normalisation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from volume_lib.errors import InputError
+
+
+class MLP(nn.Module):
+    """A fully connected network with ReLU between its layers; inputs (N, ...) are flattened.
+
+    Returns (N, output_dim). Without hidden layers it is a linear map.
+    """
+
+    stem_parameter_names = ("layers.0.weight", "layers.0.bias")
+
+    def __init__(self, input_dim: int, hidden_dims: Sequence[int], output_dim: int):
+        super().__init__()
+        dims = [input_dim, *_positive("hidden_dims", hidden_dims), output_dim]
+        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(dims))
+
+    def stem(self, x: Tensor) -> Tensor:
+        return self.layers[0](x.flatten(1))
+
+    def tail(self, h: Tensor) -> Tensor:
+        for layer in self.layers[1:]:
+            h = layer(F.relu(h))
+        return h
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.tail(self.stem(x))
+
+
+class CNN(nn.Module):
+    """3×3 convolutions, each with ReLU and 2×2 max-pooling, then two linear layers.
+
+    Takes images (N, in_channels, image_size, image_size), returns (N, output_dim).
+    """
+
+    stem_parameter_names = ("convolutions.0.weight", "convolutions.0.bias")
+
+    def __init__(
+        self, in_channels: int, image_size: int, channels: Sequence[int], hidden_dim: int, output_dim: int
+    ):
+        super().__init__()
+        dims = [in_channels, *_positive("channels", channels)]
+        size = image_size // 2 ** (len(dims) - 1)
+        if len(dims) == 1 or size == 0:
+            raise InputError(
+                f"model: channels {list(channels)}: a {image_size}-pixel image takes 1 to "
+                f"{image_size.bit_length() - 1} convolutions with pooling"
+            )
+        self.convolutions = nn.ModuleList(
+            nn.Conv2d(a, b, kernel_size=3, padding=1) for a, b in pairwise(dims)
+        )
+        self.hidden = nn.Linear(dims[-1] * size * size, hidden_dim)
+        self.output = nn.Linear(hidden_dim, output_dim)
+
+    def stem(self, x: Tensor) -> Tensor:
+        return self.convolutions[0](x)
+
+    def tail(self, h: Tensor) -> Tensor:
+        # relu and max commute; pooling first leaves relu a quarter of the work
+        h = F.relu(F.max_pool2d(h, 2))
+        for convolution in self.convolutions[1:]:
+            h = F.relu(F.max_pool2d(convolution(h), 2))
+        return self.output(F.relu(self.hidden(h.flatten(1))))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.tail(self.stem(x))
+
+
+def _positive(name: str, sizes: Sequence[int]) -> list[int]:
+    if not all(isinstance(size, int) and size > 0 for size in sizes):
+        raise InputError(f"model: {name} must be a list of positive whole numbers, not {sizes!r}")
+    return list(sizes)

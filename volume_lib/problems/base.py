@@ -1,0 +1,137 @@
+"""What a problem is: a data set, a model family, a loss and an accuracy, under one name.
+
+A problem of one's own subclasses :class:`Problem`, sets ``name``, ``num_classes`` and
+``model_classes``, and says how to load the data and which arguments the models take::
+
+    class MyProblem(Problem):
+        name = "my_problem"
+        num_classes = 3
+        model_classes = {"MyNet": MyNet}
+
+        def load(self, root=None):
+            return Data(x_train, y_train, x_test, y_test)
+
+        def default_model_kwargs(self, model_class):
+            return {"width": 64}
+
+Cross-entropy and top-1 accuracy are the defaults of everything else.
+"""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from volume_lib.errors import InputError
+from volume_lib.records import Data
+
+
+def data_root() -> Path:
+    """Where data sets are looked for and downloaded to: ``VOLUME_LIB_DATA``, else ``~/.cache/volume_lib``."""
+    return Path(os.environ.get("VOLUME_LIB_DATA") or "~/.cache/volume_lib").expanduser()
+
+
+def near_match(word: str, known: Iterable[str]) -> str:
+    """`` (did you mean "…"?)`` if one of ``known`` resembles ``word``, else an empty string."""
+    matches = difflib.get_close_matches(str(word), list(known), n=1)
+    return f' (did you mean "{matches[0]}"?)' if matches else ""
+
+
+class Problem(ABC):
+    """A data set, a model family, a loss and an accuracy.
+
+    ``outputs`` is what the model returns for N samples, ``y`` their targets. ``per_sample_loss`` and
+    ``correct`` run under ``torch.func.vmap``: no control flow may depend on the values.
+    """
+
+    name: str
+    sample_kind: str = "other"
+    """How a figure shows samples: ``points``, ``images``, ``pairs``, ``sequences`` or ``other``."""
+    num_classes: int
+    class_names: tuple[str, ...] | None = None
+    model_classes: ClassVar[dict[str, type[nn.Module]]]
+    """Model classes by name; the first is the default."""
+
+    @abstractmethod
+    def load(self, root: Path | None = None) -> Data:
+        """The full training and test data as ready-to-use CPU tensors.
+
+        ``root`` is the folder of data sets; None means :func:`data_root`. Raises
+        :class:`~volume_lib.errors.InputError` when the files are missing and cannot be downloaded.
+        """
+
+    @abstractmethod
+    def default_model_kwargs(self, model_class: str) -> dict[str, Any]:
+        """The arguments of ``model_class`` where the experiment does not say otherwise."""
+
+    def model_class_name(self, model_class: str | None = None) -> str:
+        """``model_class`` if this problem has it, the default if None; InputError otherwise."""
+        if model_class is None:
+            return next(iter(self.model_classes))
+        if model_class not in self.model_classes:
+            known = ", ".join(self.model_classes)
+            hint = near_match(model_class, self.model_classes)
+            raise InputError(f'model_class "{model_class}": {self.name} has {known}{hint}')
+        return model_class
+
+    def full_model_kwargs(
+        self, model_kwargs: dict[str, Any], model_class: str | None = None
+    ) -> dict[str, Any]:
+        """``model_kwargs`` completed by the defaults; InputError for an argument the class does not take."""
+        chosen = self.model_class_name(model_class)
+        known = inspect.signature(self.model_classes[chosen].__init__).parameters
+        takes_any = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in known.values())
+        names = [name for name in known if name != "self"]
+        for key in model_kwargs:
+            if key not in names and not takes_any:
+                hint = near_match(key, names)
+                raise InputError(f'model: {chosen} takes no "{key}"{hint}; it takes {", ".join(names)}')
+        return {**self.default_model_kwargs(chosen), **model_kwargs}
+
+    def build_model(
+        self, model_kwargs: dict[str, Any], seed: int, model_class: str | None = None
+    ) -> nn.Module:
+        """A freshly initialised model on the CPU; ``seed`` alone decides its parameters.
+
+        ``model_kwargs`` may leave out whatever has a default. The global random state is left as it was.
+        """
+        chosen = self.model_class_name(model_class)
+        kwargs = self.full_model_kwargs(model_kwargs, chosen)
+        with torch.random.fork_rng(devices=[]):
+            torch.random.default_generator.manual_seed(seed)
+            try:
+                return self.model_classes[chosen](**kwargs)
+            except (TypeError, ValueError) as error:
+                if isinstance(error, InputError):
+                    raise
+                raise InputError(f"model: {chosen} cannot be built from {kwargs}: {error}") from error
+
+    def per_sample_loss(self, outputs: Tensor, y: Tensor) -> Tensor:
+        """Cross-entropy in nats: ``outputs`` (N, num_classes) logits, ``y`` (N,) classes; returns (N,)."""
+        return F.cross_entropy(outputs, y, reduction="none")
+
+    def correct(self, outputs: Tensor, y: Tensor) -> Tensor:
+        """1.0 where the largest logit is the true class's, else 0.0; (N,) of ``outputs``'s dtype."""
+        return (outputs.argmax(-1) == y).to(outputs.dtype)
+
+    def loss(self, outputs: Tensor, y: Tensor) -> Tensor:
+        """The mean of :meth:`per_sample_loss`."""
+        return self.per_sample_loss(outputs, y).mean()
+
+    def wrong_labels(self, y: Tensor, generator: torch.Generator) -> Tensor:
+        """Labels that all differ from ``y``, each uniform over the other classes."""
+        shift = torch.randint(1, self.num_classes, y.shape, generator=generator)
+        return ((y.long() + shift) % self.num_classes).to(y.dtype)
+
+    def random_labels(self, y_like: Tensor, generator: torch.Generator) -> Tensor:
+        """Labels uniform over all classes, in the shape and dtype of ``y_like``."""
+        return torch.randint(self.num_classes, y_like.shape, generator=generator).to(y_like.dtype)
