@@ -65,8 +65,8 @@ class ImageProblem(Problem):
             return self.read(root, train, download=True)
         except Exception as error:
             raise InputError(
-                f"{self.name}: not in {root / self.folder}, and no download ({_one_line(error)}). Place {self.files} "
-                f"there, or set VOLUME_LIB_DATA to the folder that holds {self.folder}"
+                f"{self.name}: not in {root / self.folder}, and no download ({_one_line(error)}). "
+                f"Place {self.files} there, or set VOLUME_LIB_DATA to the folder that holds {self.folder}"
             ) from error
 
     def _place(self, root: Path) -> str:

@@ -1,0 +1,155 @@
+"""One run's data: base samples, additional samples in a fixed order, and the test set."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from volume_lib.errors import InputError
+from volume_lib.problems.base import Problem, near_match
+from volume_lib.records import Dataset
+
+DATASET_TYPES = ("data", "poison", "noise")
+
+
+def make_dataset(
+    problem: Problem,
+    *,
+    base_data_size: int,
+    dataset_quantities: Sequence[int],
+    dataset_type: str = "data",
+    data_seed: int,
+    root: Path | None = None,
+    test_size: int | None = None,
+    base_imbalance: Mapping[str, Any] | None = None,
+    additional_imbalance: Mapping[str, Any] | None = None,
+) -> Dataset:
+    """Split ``problem``'s data: the base samples, then as many additional ones as the largest level needs.
+
+    ``data_seed`` alone decides the split. Base and additional samples are distinct samples of the
+    training data; ``dataset_type`` says what the additional ones are:
+
+    - ``data``: further samples with their labels;
+    - ``poison``: further samples, each with a label that is not its own, uniform over the others;
+    - ``noise``: no samples at all: inputs drawn with the data's mean and variance (:func:`noise_inputs`)
+      and labels uniform over the classes.
+
+    ``base_imbalance`` and ``additional_imbalance``, ``{"labels": [0, 1], "ratio": 0.9}``, ask that the share
+    ``ratio`` of the samples carry one of these (true) labels. Among the first k additional samples, for
+    every k and so at every level, their number is the whole number nearest to ``ratio``·k; of the
+    base samples likewise. ``test_size`` keeps that many test samples, the same ones for every seed.
+
+    Raises InputError when more samples are asked for than there are, or levels do not increase.
+    """
+    levels = check_levels(dataset_quantities)
+    if dataset_type not in DATASET_TYPES:
+        hint = near_match(dataset_type, DATASET_TYPES)
+        raise InputError(f'dataset_type "{dataset_type}": must be one of {", ".join(DATASET_TYPES)}{hint}')
+    if dataset_type == "noise" and additional_imbalance is not None:
+        raise InputError(
+            "additional_imbalance: noise has random labels; leave it out or use another dataset_type"
+        )
+    data = problem.load(root)
+    generator = torch.Generator().manual_seed(data_seed)
+    order = torch.randperm(len(data.x_train), generator=generator)
+    base = _take(order, data.y_train, base_data_size, base_imbalance, "base_data_size", "base_imbalance")
+    x_base, y_base = data.x_train[base], data.y_train[base]
+    if dataset_type == "noise":
+        x_additional = noise_inputs(data.x_train, levels[-1], generator)
+        y_additional = problem.random_labels(data.y_train[:1].repeat_interleave(levels[-1], dim=0), generator)
+    else:
+        # the samples that are left, in the order of the seed
+        rest = order[~torch.isin(order, base)]
+        names = ("dataset_quantities", "additional_imbalance")
+        chosen = _take(rest, data.y_train, levels[-1], additional_imbalance, *names)
+        x_additional, y_additional = data.x_train[chosen], data.y_train[chosen]
+        if dataset_type == "poison":
+            y_additional = problem.wrong_labels(y_additional, generator)
+    test = _test_samples(len(data.x_test), test_size)
+    return Dataset(
+        x_base, y_base, x_additional, y_additional, data.x_test[test], data.y_test[test],
+        dataset_quantities=levels, dataset_type=dataset_type, problem=problem.name, data_seed=data_seed,
+    )  # fmt: skip
+
+
+def check_levels(dataset_quantities: Sequence[int]) -> list[int]:
+    """The levels as a list of int; InputError unless there is one and they increase from 0 or more."""
+    levels = list(dataset_quantities)
+    whole = all(isinstance(level, int) and not isinstance(level, bool) for level in levels)
+    if not levels or not whole or levels[0] < 0 or any(b <= a for a, b in pairwise(levels)):
+        raise InputError(
+            f"dataset_quantities {levels}: must be whole numbers, 0 or more, each above the last"
+        )
+    return levels
+
+
+def noise_inputs(x: Tensor, size: int, generator: torch.Generator) -> Tensor:
+    """(size, ...) independent noise with the mean and variance of ``x`` (N, ...).
+
+    Floating-point inputs: normal, with the moments of each index of dimension 1 (an image's channel, a
+    vector's entry). Whole numbers (tokens): each drawn from all the entries of ``x``, with replacement.
+    """
+    shape = (size, *x.shape[1:])
+    if not x.is_floating_point():
+        entries = x.flatten()
+        return entries[torch.randint(len(entries), shape, generator=generator)]
+    others = [d for d in range(x.ndim) if d != 1]
+    std, mean = torch.std_mean(x, dim=others, keepdim=True, correction=0)
+    return torch.randn(shape, generator=generator, dtype=x.dtype).mul_(std).add_(mean)
+
+
+def _take(
+    order: Tensor, y: Tensor, size: int, imbalance: Mapping[str, Any] | None, size_name: str, name: str
+) -> Tensor:
+    """The first ``size`` indices of ``order``, rearranged so that the labels keep to ``imbalance``."""
+    if not isinstance(size, int) or size < 0 or (size == 0 and size_name == "base_data_size"):
+        raise InputError(f"{size_name} {size!r}: must be a positive whole number")
+    if size > len(order):
+        raise InputError(f"{size_name}: {size:,} samples asked for, {len(order):,} are there")
+    if imbalance is None:
+        return order[:size]
+    labels, ratio = _check_imbalance(imbalance, y, name)
+    counts = torch.floor(ratio * torch.arange(size + 1, dtype=torch.float64) + 0.5).long()
+    is_target_turn = counts.diff() > 0
+    is_target = torch.isin(y[order], labels)
+    targets, others = order[is_target], order[~is_target]
+    wanted = int(counts[-1])
+    for have, want, what in ((targets, wanted, "with"), (others, size - wanted, "without")):
+        if want > len(have):
+            raise InputError(
+                f"{name}: ratio {ratio:g} of {size:,} samples needs {want:,} {what} the labels "
+                f"{labels.tolist()}, and {len(have):,} are there"
+            )
+    taken = torch.empty(size, dtype=order.dtype)
+    taken[is_target_turn], taken[~is_target_turn] = targets[:wanted], others[: size - wanted]
+    return taken
+
+
+def _check_imbalance(imbalance: Mapping[str, Any], y: Tensor, name: str) -> tuple[Tensor, float]:
+    if set(imbalance) != {"labels", "ratio"}:
+        raise InputError(f"{name}: must hold labels and ratio, not {', '.join(map(str, imbalance))}")
+    if y.ndim > 1:
+        raise InputError(
+            f"{name}: needs one label for each sample; these targets have shape {tuple(y.shape)}"
+        )
+    labels, ratio = imbalance["labels"], imbalance["ratio"]
+    known = y.unique()
+    if not labels or not set(labels) <= set(known.tolist()):
+        raise InputError(f"{name}: labels {labels} must be some of {known.tolist()}")
+    if not 0 <= ratio <= 1:
+        raise InputError(f"{name}: ratio {ratio} must lie between 0 and 1")
+    return torch.tensor(labels), float(ratio)
+
+
+def _test_samples(available: int, test_size: int | None) -> Tensor | slice:
+    if test_size is None:
+        return slice(None)
+    if not 0 < test_size <= available:
+        raise InputError(f"test_size {test_size}: must lie between 1 and {available:,}")
+    # shuffled: the first half of some test sets (MNIST's) is easier than the second
+    return torch.randperm(available, generator=torch.Generator().manual_seed(0))[:test_size]
