@@ -1,0 +1,33 @@
+"""Every figure, in one look. Each function takes an optional ``ax``, draws and returns it.
+
+Nothing is saved or shown unless asked: :func:`save` writes a figure's file.
+"""
+
+from volume_lib.plots.results import log_volumes, rank_agreement, rank_probabilities, volume_against_test_loss
+from volume_lib.plots.run import (
+    loss_curves,
+    radii_histogram,
+    ray_profiles,
+    test_accuracies,
+    test_loss,
+    training_curves,
+)
+from volume_lib.plots.samples import decision_boundary, samples
+from volume_lib.plots.style import level_styles, save
+
+__all__ = [
+    "decision_boundary",
+    "level_styles",
+    "log_volumes",
+    "loss_curves",
+    "radii_histogram",
+    "rank_agreement",
+    "rank_probabilities",
+    "ray_profiles",
+    "samples",
+    "save",
+    "test_accuracies",
+    "test_loss",
+    "training_curves",
+    "volume_against_test_loss",
+]

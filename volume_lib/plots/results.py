@@ -1,0 +1,193 @@
+"""Figures of one run's ``results.json``: log volumes, what they predict, how sure their order is.
+
+``results`` is the dictionary of one landscape and threshold, or several of them; lists are in the
+order of ``model_data_levels``. A log volume of ``None`` or −inf is a zero volume and is drawn as an
+open triangle at the foot of the axes. Files without the newer keys draw without error bars.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from scipy.stats import rankdata
+
+from volume_lib.plots import style
+
+Results = Mapping[str, Any]
+
+
+def log_volumes(
+    results: Results | Sequence[Results],
+    ax: Axes | None = None,
+    *,
+    quantity: str = "log_exp_r_n",
+    levels: Sequence[int] | None = None,
+) -> Axes:
+    """Log volume (nats) of each minimum against what it was trained with, one line for each landscape.
+
+    ``quantity`` names the key without ``_values``: ``log_exp_r_n``, ``log_exp_r_n_acc`` or ``log_volume``.
+    Error bars: the bootstrap interval over directions, where the file has one.
+    """
+    several = [results] if isinstance(results, Mapping) else list(results)
+    ax = style.new_axes(ax, height=0.85)
+    models = sorted({level for r in several for level in model_levels(r)})
+    styles = style.level_styles([*(levels or []), *models])
+    for result in sorted(several, key=lambda r: r["loss_landscape_data_param"]):
+        x = np.asarray(model_levels(result), dtype=float)
+        y = as_floats(result[f"{quantity}_values"])
+        order = np.argsort(x)
+        landscape = int(result["loss_landscape_data_param"])
+        line = styles.get(landscape, {"color": style.GREY})["color"] if len(several) > 1 else style.LIGHT
+        finite = order[np.isfinite(y[order])]
+        ax.plot(
+            x[finite],
+            y[finite],
+            color=line,
+            lw=1,
+            zorder=1,
+            label=f"+{landscape:,}" if len(several) > 1 else None,
+        )
+        errors = _errors(result, quantity, y)
+        for i in order:
+            look = styles[int(x[i])]
+            if np.isfinite(y[i]):
+                ax.errorbar(
+                    x[i], y[i], yerr=errors[:, i : i + 1], **look, ms=4.5, ls="none", lw=0.9, capsize=2
+                )
+            else:
+                _zero_volume(ax, x[i], look["color"])
+    style.data_axis(ax, models)
+    unit = style.nats_axis(ax.yaxis, [as_floats(r[f"{quantity}_values"]).max() for r in several])
+    if len(several) > 1:
+        style.legend(ax, "landscape: additional samples")
+    else:
+        ax.set_title(
+            f"landscape: +{int(several[0]['loss_landscape_data_param']):,} samples",
+            fontsize=style.FONT,
+            loc="left",
+        )
+    return style.finish(ax, data_words(several[0]), style.volume_label(quantity, unit))
+
+
+def volume_against_test_loss(
+    results: Results,
+    ax: Axes | None = None,
+    *,
+    quantity: str = "log_exp_r_n",
+    levels: Sequence[int] | None = None,
+) -> Axes:
+    """Test loss (nats) of each minimum against its log volume in this landscape."""
+    ax = style.new_axes(ax, height=0.85)
+    models = model_levels(results)
+    styles = style.level_styles([*(levels or []), *models])
+    x, y = as_floats(results[f"{quantity}_values"]), as_floats(results["test_loss_values"])
+    errors = _errors(results, quantity, x)
+    for i in np.argsort(models):
+        look, label = styles[int(models[i])], f"{models[i]:,}"
+        if np.isfinite(x[i]):
+            ax.errorbar(
+                x[i], y[i], xerr=errors[:, i : i + 1], **look, ms=5, ls="none", lw=0.9, capsize=2, label=label
+            )
+        else:
+            ax.plot(
+                0.02,
+                y[i],
+                marker="<",
+                color=look["color"],
+                mfc="none",
+                ms=5,
+                ls="none",
+                label=label,
+                transform=ax.get_yaxis_transform(),
+            )
+    style.loss_axis(ax, y)
+    unit = style.nats_axis(ax.xaxis, x)
+    handles, labels = ax.get_legend_handles_labels()
+    in_order = [handles[labels.index(f"{level:,}")] for level in sorted(models)]
+    style.legend(
+        ax, f"minimum: {data_words(results)}" + ("" if np.isfinite(x).all() else "; ◁ no volume"), in_order
+    )
+    return style.finish(ax, style.volume_label(quantity, unit), "test loss (nats)")
+
+
+def rank_agreement(results: Results, ax: Axes | None = None, *, levels: Sequence[int] | None = None) -> Axes:
+    """Rank of each minimum by data, by log volume and by test loss: level lines where all three agree.
+
+    Rank 1 is the minimum with the most data, the least volume, the lowest test loss: more data mean a
+    smaller volume in a fixed landscape and a lower test loss. Equal values share their mean rank.
+    """
+    ax = style.new_axes(ax, height=0.8)
+    models = model_levels(results)
+    styles = style.level_styles([*(levels or []), *models])
+    columns = {
+        "most data": rankdata(-np.asarray(models, dtype=float)),
+        "least volume": rankdata(as_floats(results["log_exp_r_n_values"])),
+        "lowest test loss": rankdata(as_floats(results["test_loss_values"])),
+    }
+    for i in np.argsort(models):
+        ax.plot(
+            range(3),
+            [ranks[i] for ranks in columns.values()],
+            **styles[int(models[i])],
+            lw=1.2,
+            ms=5,
+            label=f"{models[i]:,}",
+        )
+    ax.set_xticks(range(3), list(columns))
+    ax.set_yticks(range(1, len(models) + 1))
+    ax.set_xlim(-0.25, 2.25)
+    ax.set_ylim(len(models) + 0.4, 0.6)
+    style.legend(ax, f"minimum: {data_words(results)}")
+    return style.finish(ax, "ranked by", "rank")
+
+
+def rank_probabilities(results: Results, ax: Axes | None = None) -> Axes:
+    """How often a random subset of k directions orders the minima (or finds the largest) as all do."""
+    ax = style.new_axes(ax)
+    k = np.asarray(results["subset_sizes"], dtype=float)
+    for key, label, look in (
+        ("radii_rank_probabilities", "finds the largest", {"color": style.PALETTE[0], "marker": "o"}),
+        ("radii_rank_probabilities_full", "orders all minima", {"color": style.PALETTE[1], "marker": "s"}),
+    ):
+        if key in results:
+            ax.plot(k, as_floats(results[key]), **look, ms=4, lw=1, label=label)
+    style.data_axis(ax, k)
+    ax.set_ylim(-0.03, 1.05)
+    style.legend(ax, "a random subset of directions …")
+    return style.finish(ax, "directions in the subset", "probability")
+
+
+def model_levels(results: Results) -> list[int]:
+    """What tells the minima apart, in the order of the lists: data levels, or batch sizes, epochs …"""
+    return [int(v) for v in results.get("key_values", results["model_data_levels"])]
+
+
+def data_words(results: Results) -> str:
+    """The words for :func:`model_levels`, for an axis."""
+    return style.data_label(results.get("key", "additional"), results.get("dataset_type", "data"))
+
+
+def as_floats(values: Sequence[float | None]) -> np.ndarray:
+    """(M,) floats; ``None``, which strict JSON writes for the log of nothing, becomes −inf."""
+    return np.array([-np.inf if v is None else float(v) for v in values])
+
+
+def _errors(results: Results, quantity: str, values: np.ndarray) -> np.ndarray:
+    """(2, M) distances to the ends of the bootstrap interval; 0 where there is none."""
+    intervals = results.get("log_exp_r_n_ci") if quantity != "log_exp_r_n_acc" else None
+    if not intervals:
+        return np.zeros((2, len(values)))
+    centre = as_floats(results["log_exp_r_n_values"])
+    bounds = np.array([as_floats(pair) for pair in intervals]).T
+    with np.errstate(invalid="ignore"):
+        errors = np.abs(bounds - centre)
+    return np.where(np.isfinite(errors), errors, 0.0)
+
+
+def _zero_volume(ax: Axes, x: float, colour: str) -> None:
+    ax.plot(
+        x, 0.03, marker="v", mfc="none", color=colour, ms=5, ls="none", transform=ax.get_xaxis_transform()
+    )

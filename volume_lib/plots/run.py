@@ -1,0 +1,241 @@
+"""Figures of one run: its data, its training, its rays, radii and volumes.
+
+Every function takes an optional ``ax``, draws there (or in a new figure one column wide) and returns
+it. ``levels`` are all levels of the experiment; pass them where a figure shows only some, so that
+each level keeps its colour (see :func:`volume_lib.plots.style.level_styles`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+
+from volume_lib.plots import style
+from volume_lib.records import ADDITIONAL, Sweep, TrainedModel
+
+RAYS_SHOWN = 12
+"""Directions of each minimum that :func:`ray_profiles` draws: enough to see their spread."""
+
+
+def level_of(record: TrainedModel | Sweep) -> int:
+    """The value that tells a model from its siblings: its additional data, or what else varies."""
+    if record.key != ADDITIONAL:
+        return int(record.value)
+    return int(record.additional_data if isinstance(record, TrainedModel) else record.model_trained_data)
+
+
+def training_curves(
+    models: Sequence[TrainedModel], ax: Axes | None = None, *, levels: Sequence[int] | None = None
+) -> Axes:
+    """Training loss (solid) and test loss (dashed) of every model against the epoch; losses in nats."""
+    ax = style.new_axes(ax, height=0.85)
+    styles = style.level_styles([*(levels or []), *map(level_of, models)])
+    shown: list[float] = []
+    handles = []
+    for model in sorted(models, key=level_of):
+        colour = styles[level_of(model)]["color"]
+        for losses, line, width in ((model.train_loss, "-", 1.1), (model.test_loss, "--", 0.8)):
+            losses = np.asarray(losses, dtype=float)
+            ax.plot(np.arange(1, len(losses) + 1), losses, line, color=colour, lw=width)
+            shown.extend(losses)
+        handles.append(Line2D([], [], color=colour, lw=1.5, label=f"{level_of(model):,}"))
+    handles += [
+        Line2D([], [], color=style.GREY, ls=ls, lw=1, label=name)
+        for ls, name in (("-", "train"), ("--", "test"))
+    ]
+    style.loss_axis(ax, shown)
+    style.legend(ax, _models_title(models), handles)
+    return style.finish(ax, "epoch", "loss (nats)")
+
+
+def test_loss(
+    models: Sequence[TrainedModel], ax: Axes | None = None, *, levels: Sequence[int] | None = None
+) -> Axes:
+    """Final test loss (nats) of each model against what varies between them."""
+    ax = style.new_axes(ax)
+    models = sorted(models, key=level_of)
+    x = [level_of(model) for model in models]
+    y = [float(model.test_loss[-1]) for model in models]
+    _level_points(ax, x, y, levels)
+    style.data_axis(ax, x)
+    style.loss_axis(ax, y)
+    return style.finish(ax, style.data_label(models[0].key, models[0].dataset_type), "test loss (nats)")
+
+
+def test_accuracies(
+    sizes: Sequence[int],
+    accs: Sequence[float],
+    ax: Axes | None = None,
+    *,
+    levels: Sequence[int] | None = None,
+    xlabel: str = "training samples",
+) -> Axes:
+    """Test accuracy (fraction of the test set) of each model against ``sizes``, both (M,)."""
+    ax = style.new_axes(ax)
+    order = np.argsort(sizes)
+    x, y = np.asarray(sizes)[order], np.asarray(accs, dtype=float)[order]
+    _level_points(ax, x.tolist(), y.tolist(), levels)
+    style.data_axis(ax, x)
+    return style.finish(ax, xlabel, "test accuracy")
+
+
+def ray_profiles(
+    sweeps: Sequence[Sweep],
+    loss_thresholds: Sequence[float],
+    ax: Axes | None = None,
+    *,
+    levels: Sequence[int] | None = None,
+    rays: int = RAYS_SHOWN,
+) -> Axes:
+    """Loss (nats) along the first ``rays`` directions of each minimum of one landscape.
+
+    The markers stand where the median direction first exceeds each threshold, over all directions
+    by the scan rule; directions that never do count as beyond every coefficient.
+    """
+    ax = style.new_axes(ax, height=0.9)
+    styles = style.level_styles([*(levels or []), *map(level_of, sweeps)])
+    lowest, furthest, handles = [], [], []
+    for sweep in sorted(sweeps, key=level_of):
+        look = styles[level_of(sweep)]
+        for wiggle in sweep.wiggle_results[:rays]:
+            loss = np.asarray(wiggle["loss"], dtype=float)
+            ax.plot(wiggle["coefficients"], loss, color=look["color"], lw=0.5, alpha=0.55)
+            lowest.extend(loss[np.isfinite(loss) & (loss > 0)][:1])
+        for threshold in loss_thresholds:
+            crossings = [_first_above(w, threshold) for w in sweep.wiggle_results]
+            middle = float(np.median(crossings))
+            if np.isfinite(middle):
+                ax.plot(middle, threshold, **look, ms=4.5, mec="white", mew=0.6, ls="none", zorder=4)
+        furthest += [
+            c
+            for c in map(lambda w: _first_above(w, max(loss_thresholds)), sweep.wiggle_results[:rays])
+            if np.isfinite(c)
+        ]
+        handles.append(Line2D([], [], **look, lw=1.2, ms=3.5, label=f"{level_of(sweep):,}"))
+    for threshold in loss_thresholds:
+        ax.axhline(threshold, color=style.GREY, lw=0.7, ls=(0, (4, 3)), zorder=1)
+    ax.set_yscale("log")
+    ax.set_ylim(min([*lowest, *loss_thresholds]) / 2, 10 * max(loss_thresholds))
+    if furthest:
+        ax.set_xlim(0, 1.25 * max(furthest))
+    style.legend(ax, f"{_models_title(sweeps)}; landscape: +{sweeps[0].additional_data:,}", handles)
+    return style.finish(ax, "coefficient", "loss (nats)")
+
+
+def radii_histogram(
+    radii: Mapping[int, Any],
+    ax: Axes | None = None,
+    *,
+    levels: Sequence[int] | None = None,
+    title: str = "",
+    bins: int = 30,
+) -> Axes:
+    """Distribution of the threshold radii of each minimum, with a tick at each one's largest radius.
+
+    ``radii`` maps a level to its (D,) radii or to :class:`volume_lib.volume.Radii`; the minima
+    share their bins. Directions that never crossed (censored) stand at their lower bound and are
+    counted in the legend.
+    """
+    ax = style.new_axes(ax, height=0.85)
+    values = {level: np.asarray(getattr(r, "radius", r), dtype=float) for level, r in radii.items()}
+    styles = style.level_styles([*(levels or []), *values])
+    everything = np.concatenate([v for v in values.values() if v.size] or [np.zeros(1)])
+    use_log = style.wants_log(everything, ratio=20) and everything.min() > 0
+    low, high = everything.min(), everything.max()
+    if high <= low:
+        low, high = low - 0.5, high + 0.5
+    edges = np.geomspace(low, high, bins + 1) if use_log else np.linspace(low, high, bins + 1)
+    for level in sorted(values):
+        colour = styles[level]["color"]
+        censored = int(np.sum(getattr(radii[level], "censored", np.zeros(0))))
+        label = f"{level:,}" + (f" ({censored:,} never crossed)" if censored else "")
+        ax.hist(values[level], edges, histtype="stepfilled", color=colour, alpha=0.25)
+        ax.hist(values[level], edges, histtype="step", color=colour, lw=1.0, label=label)
+        if values[level].size:
+            ax.plot(
+                values[level].max(),
+                -0.015,
+                marker="^",
+                color=colour,
+                ms=4,
+                ls="none",
+                clip_on=False,
+                transform=ax.get_xaxis_transform(),
+                zorder=5,
+            )
+    if use_log:
+        ax.set_xscale("log")
+    style.legend(ax, title or "minimum; ▲ largest radius")
+    return style.finish(ax, "threshold radius", "directions")
+
+
+def loss_curves(
+    cutoffs: Mapping[str, Mapping[str, Any]],
+    ax: Axes | None = None,
+    *,
+    loss_threshold: float | None = None,
+    levels: Sequence[int] | None = None,
+) -> Axes:
+    """Mean loss (nats) of each minimum over the first samples, as more are added: cutoffs.json.
+
+    The marker is where the curve first exceeds ``loss_threshold``: a landscape of that many samples
+    or more gives this minimum no volume.
+    """
+    ax = style.new_axes(ax, height=0.85)
+    entries = sorted(cutoffs.values(), key=lambda entry: entry["additional_data"])
+    styles = style.level_styles([*(levels or []), *(entry["additional_data"] for entry in entries)])
+    shown: list[float] = []
+    longest = 1
+    for entry in entries:
+        look = styles[int(entry["additional_data"])]
+        curve = np.asarray([np.nan if v is None else v for v in entry["loss_curve"]], dtype=float)
+        samples = np.arange(1, len(curve) + 1)
+        keep = _thin(len(curve), 400)
+        ax.plot(
+            samples[keep], curve[keep], color=look["color"], lw=1.1, label=f"{entry['additional_data']:,}"
+        )
+        if loss_threshold is not None:
+            base = int(entry.get("base_train_size", 1))
+            above = np.flatnonzero(curve[base - 1 :] > loss_threshold)
+            if above.size:
+                at = base - 1 + above[0]
+                ax.plot(samples[at], curve[at], **look, ms=4.5, mec="white", mew=0.6, ls="none", zorder=4)
+        shown.extend(curve[curve > 0])
+        longest = max(longest, len(curve))
+    if loss_threshold is not None:
+        ax.axhline(loss_threshold, color=style.GREY, lw=0.7, ls=(0, (4, 3)))
+    if longest > 30:
+        ax.set_xscale("log")
+    style.loss_axis(ax, shown)
+    style.legend(ax, "trained with additional samples")
+    return style.finish(ax, "training samples in the landscape", "mean loss (nats)")
+
+
+def _first_above(wiggle: Mapping[str, Any], threshold: float) -> float:
+    """Coefficient of the first loss above ``threshold`` (NaN counts as above); inf where there is none."""
+    above = np.flatnonzero(~(np.asarray(wiggle["loss"], dtype=float) <= threshold))
+    return float(wiggle["coefficients"][above[0]]) if above.size else np.inf
+
+
+def _thin(n: int, most: int) -> np.ndarray:
+    """At most about ``most`` of the indices 0 … n−1, evenly spaced in log, both ends among them."""
+    if n <= most:
+        return np.arange(n)
+    return np.unique(np.geomspace(1, n, most).round().astype(int)) - 1
+
+
+def _level_points(ax: Axes, x: Sequence[int], y: Sequence[float], levels: Sequence[int] | None) -> None:
+    """A grey line through the points, each point in its level's colour."""
+    styles = style.level_styles([*(levels or []), *x])
+    ax.plot(x, y, color=style.LIGHT, lw=1, zorder=1)
+    for xi, yi in zip(x, y, strict=True):
+        ax.plot(xi, yi, **styles[int(xi)], ms=5, ls="none")
+
+
+def _models_title(records: Sequence[TrainedModel | Sweep]) -> str:
+    first = records[0]
+    return "minimum: " + style.data_label(first.key, first.dataset_type)

@@ -1,0 +1,173 @@
+"""Pictures of data and of decisions in data space."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from matplotlib.axes import Axes
+from matplotlib.colors import ListedColormap
+from torch import Tensor, nn
+
+from volume_lib.plots import style
+
+if TYPE_CHECKING:
+    from volume_lib.problems.base import Problem
+
+GRID = 5
+
+
+def samples(problem: Problem, x: Tensor, y: Tensor, ax: Axes | None = None) -> Axes:
+    """Some of the samples ``x`` (N, …) with targets ``y`` (N, …), drawn as ``problem.sample_kind`` asks.
+
+    Points: a scatter plot of the first two coordinates. Images: the first 25 with their labels. Pairs:
+    the table of operands, one cell for each sample, coloured by the answer. Sequences: the first
+    rows, coloured by token. Anything else: the first rows, flattened, as numbers.
+    """
+    draw = {"points": _points, "images": _images, "pairs": _pairs, "sequences": _sequences}.get(
+        problem.sample_kind, _rows
+    )
+    ax = style.new_axes(ax, height=0.95 if problem.sample_kind in ("points", "images", "pairs") else 0.6)
+    return draw(problem, x.detach().cpu(), y.detach().cpu(), ax)
+
+
+def decision_boundary(
+    problem: Problem, model: nn.Module, x: Tensor, y: Tensor, ax: Axes | None = None, *, resolution: int = 200
+) -> Axes:
+    """What ``model`` answers over the plane of 2-D points, with the samples ``x`` (N, 2), ``y`` (N,) on top.
+
+    Two classes: the margin, white on the boundary; more: the class of the largest output.
+    """
+    ax = style.new_axes(ax, height=0.95)
+    x, y = x.detach().cpu(), y.detach().cpu()
+    low, high = x.amin(0), x.amax(0)
+    pad = 0.12 * (high - low)
+    axes = [
+        torch.linspace(*(float(v) for v in (low - pad)[[i]]), float((high + pad)[i]), resolution)
+        for i in (0, 1)
+    ]
+    grid = torch.stack(torch.meshgrid(*axes, indexing="xy"), -1).reshape(-1, 2)
+    with torch.no_grad():
+        device = next(model.parameters()).device
+        outputs = model(grid.to(device)).float().cpu().reshape(len(grid), -1)
+    classes = max(2, outputs.shape[1])
+    a, b = (axis.numpy() for axis in axes)
+    if outputs.shape[1] <= 2:
+        margin = outputs[:, -1] if outputs.shape[1] == 1 else outputs[:, 1] - outputs[:, 0]
+        share = torch.sigmoid(margin).reshape(resolution, resolution).numpy()
+        # From the colour of class 0 through white to that of class 1, as the samples have them.
+        ax.contourf(a, b, share, levels=np.linspace(0, 1, 11), cmap=_two_colours(), alpha=0.6)
+        ax.contour(a, b, share, levels=[0.5], colors="black", linewidths=0.8)
+    else:
+        answer = outputs.argmax(1).reshape(resolution, resolution).numpy()
+        ax.pcolormesh(
+            a,
+            b,
+            answer,
+            cmap=ListedColormap(_class_colours(classes)),
+            vmin=-0.5,
+            vmax=classes - 0.5,
+            alpha=0.35,
+            rasterized=True,
+        )
+    return _points(problem, x, y, ax)
+
+
+def _points(problem: Problem, x: Tensor, y: Tensor, ax: Axes) -> Axes:
+    labels = y.reshape(len(y), -1)[:, 0].round().long()
+    colours = _class_colours(max(2, problem.num_classes))
+    size = float(np.clip(900 / max(len(x), 1), 2, 14))
+    for c in labels.unique().tolist():
+        at = labels == c
+        ax.scatter(
+            x[at, 0],
+            x[at, 1],
+            s=size,
+            color=colours[c % len(colours)],
+            lw=0.25,
+            ec="white",
+            label=_name(problem, c),
+        )
+    ax.set_aspect("equal", adjustable="box")
+    style.legend(ax)
+    return style.finish(ax, "$x_1$", "$x_2$")
+
+
+def _images(problem: Problem, x: Tensor, y: Tensor, ax: Axes) -> Axes:
+    images = x[: GRID * GRID].float()
+    if images.ndim == 2:
+        side = round(images.shape[1] ** 0.5)
+        images = images.reshape(-1, 1, side, side)
+    elif images.ndim == 3:
+        images = images[:, None]
+    low, high = images.amin((1, 2, 3), keepdim=True), images.amax((1, 2, 3), keepdim=True)
+    images = (images - low) / (high - low).clamp_min(1e-12)
+    h, w = images.shape[-2:]
+    gap = max(1, h // 3)
+    labels = y.reshape(len(y), -1)[: len(images), 0].long().tolist()
+    columns = min(GRID, len(images))
+    rows = int(np.ceil(len(images) / columns))
+    sheet = torch.ones(images.shape[1], rows * (h + gap), columns * (w + 2))
+    for i, image in enumerate(images):
+        top, left = (i // columns) * (h + gap) + gap, (i % columns) * (w + 2)
+        sheet[:, top : top + h, left : left + w] = image
+        ax.text(
+            left + w / 2, top - 1, _name(problem, labels[i]), ha="center", va="bottom", fontsize=style.SMALL
+        )
+    ax.imshow(
+        sheet.permute(1, 2, 0).squeeze(-1).numpy(), cmap="gray", vmin=0, vmax=1, interpolation="nearest"
+    )
+    ax.set_axis_off()
+    return ax
+
+
+def _pairs(problem: Problem, x: Tensor, y: Tensor, ax: Axes) -> Axes:
+    pairs = x.reshape(len(x), -1)[:, :2]
+    if pairs.is_floating_point() and pairs.shape[1] == 2:
+        pairs = pairs.round()
+    answer = y.reshape(len(y), -1)[:, 0].long()
+    size = int(max(pairs.max().item() + 1, 2))
+    table = torch.full((size, size), float("nan"))
+    table[pairs[:, 0].long(), pairs[:, 1].long()] = answer.float()
+    image = ax.imshow(table.numpy(), cmap="viridis", origin="lower", interpolation="nearest")
+    _colour_bar(ax, image, "answer")
+    return style.finish(ax, "second operand", "first operand")
+
+
+def _sequences(problem: Problem, x: Tensor, y: Tensor, ax: Axes) -> Axes:
+    rows = x[:12].reshape(min(12, len(x)), -1)[:, :64]
+    image = ax.imshow(rows.float().numpy(), cmap="viridis", aspect="auto", interpolation="nearest")
+    _colour_bar(ax, image, "token")
+    return style.finish(ax, "position", "sample")
+
+
+def _rows(problem: Problem, x: Tensor, y: Tensor, ax: Axes) -> Axes:
+    rows = x[:25].reshape(min(25, len(x)), -1).float()
+    image = ax.imshow(rows.numpy(), cmap="viridis", aspect="auto", interpolation="nearest")
+    _colour_bar(ax, image, "value")
+    return style.finish(ax, "feature", "sample")
+
+
+def _colour_bar(ax: Axes, image: Any, label: str) -> None:
+    bar = ax.figure.colorbar(image, ax=ax, pad=0.02)
+    bar.set_label(label, fontsize=style.FONT)
+    bar.ax.tick_params(labelsize=style.SMALL, width=0.6, length=2)
+    bar.outline.set_linewidth(0.6)
+
+
+def _name(problem: Problem, label: int) -> str:
+    names = problem.class_names
+    return str(names[label]) if names and 0 <= label < len(names) else str(label)
+
+
+def _class_colours(n: int) -> list[Any]:
+    if n <= len(style.PALETTE):
+        return list(style.PALETTE[:n])
+    return list(style.mpl.colormaps["turbo"](np.linspace(0.03, 0.97, n)))
+
+
+def _two_colours() -> Any:
+    return style.mpl.colors.LinearSegmentedColormap.from_list(
+        "margin", [style.PALETTE[0], "white", style.PALETTE[1]]
+    )

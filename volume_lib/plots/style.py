@@ -1,0 +1,223 @@
+"""One look for every figure: size, colours, axes, legends, saving.
+
+The palette is Okabe and Ito's, made to be told apart with every common form of colour blindness
+(Okabe & Ito, "Color Universal Design", 2008), and every level has a marker of its own besides.
+Sizes suit a printed column of 8 cm. Nothing here changes matplotlib's global settings.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.axis import Axis
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+
+from volume_lib.storage import atomic_write
+
+COLUMN = 8 / 2.54
+"""Width of a figure, in inches: one printed column of 8 cm."""
+FONT = 7.5
+SMALL = 6.5
+DISPLAY_DPI = 200
+PRINT_DPI = 400
+
+PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8C6D1F")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "p")
+GREY = "#6B6B6B"
+LIGHT = "#C8C8C8"
+
+DATA_AXIS = {
+    ("additional", "data"): "additional training samples",
+    ("additional", "poison"): "poisoned samples added",
+    ("additional", "noise"): "noise samples added",
+    ("batch_size", "data"): "batch size",
+    ("epochs", "data"): "epochs of training",
+}
+"""What the horizontal axis of an experiment shows, by what varies and the kind of additional data."""
+
+LOG_EXP_R_N = r"$\log\,\mathrm{E}[r^n]$"
+VOLUME_WORDS = {"log_volume": r"$\log$ volume", "log_exp_r_n_acc": r"$\log\,\mathrm{E}[r^n]$ by accuracy"}
+
+
+def volume_label(quantity: str, unit: str) -> str:
+    """Axis label of a log volume: ``log_exp_r_n``, ``log_exp_r_n_acc`` or ``log_volume``, in ``unit``."""
+    return f"{VOLUME_WORDS.get(quantity, LOG_EXP_R_N)} ({unit})"
+
+
+def data_label(key: str = "additional", dataset_type: str = "data") -> str:
+    """The words for what varies between the models: ``"additional training samples"``, ``"batch size"`` …"""
+    return DATA_AXIS.get((key, dataset_type)) or DATA_AXIS.get((key, "data")) or key.replace("_", " ")
+
+
+def level_styles(levels: Iterable[int]) -> dict[int, dict[str, Any]]:
+    """Colour and marker of each level, ready for ``ax.plot(**style)``.
+
+    Levels are counted from the largest: every landscape has the minima of the larger levels, so a
+    figure that shows only those gives them the colours that they have in the figure of all levels.
+    Where levels are missing at the upper end, pass all levels of the experiment.
+    """
+    ordered = sorted({int(level) for level in levels}, reverse=True)
+    if len(ordered) <= len(PALETTE):
+        colours: Sequence[Any] = PALETTE
+    else:
+        colours = [mpl.colors.to_hex(c) for c in mpl.colormaps["viridis"](np.linspace(0, 0.95, len(ordered)))]
+    return {
+        level: {"color": colours[i], "marker": MARKERS[i % len(MARKERS)]} for i, level in enumerate(ordered)
+    }
+
+
+def new_axes(ax: Axes | None, *, height: float = 0.75, width: float = COLUMN) -> Axes:
+    """``ax`` itself, or the axes of a new figure one column wide; ``height`` is relative to ``width``."""
+    if ax is None:
+        _, ax = plt.subplots(figsize=(width, width * height), dpi=DISPLAY_DPI, layout="constrained")
+    return ax
+
+
+def new_row(n: int, *, height: float = 0.9, panel: float = COLUMN * 0.8, **kwargs: Any) -> np.ndarray:
+    """(n,) axes side by side in a new figure, each ``panel`` inches wide."""
+    _, axes = plt.subplots(
+        1,
+        n,
+        figsize=(panel * n, panel * height),
+        dpi=DISPLAY_DPI,
+        layout="constrained",
+        squeeze=False,
+        **kwargs,
+    )
+    return axes[0]
+
+
+def finish(ax: Axes, xlabel: str = "", ylabel: str = "", title: str = "") -> Axes:
+    """Labels, ticks and frame in the one style, whichever settings the axes were made under."""
+    ax.set_xlabel(xlabel, fontsize=FONT)
+    ax.set_ylabel(ylabel, fontsize=FONT)
+    if title:
+        ax.set_title(title, fontsize=FONT, loc="left")
+    for which, length in (("major", 3), ("minor", 1.5)):
+        ax.tick_params(which=which, labelsize=SMALL, length=length, width=0.6, pad=2)
+    for axis in (ax.xaxis, ax.yaxis):
+        axis.get_offset_text().set_fontsize(SMALL)
+    for side, spine in ax.spines.items():
+        spine.set_visible(side in ("left", "bottom"))
+        spine.set_linewidth(0.6)
+    return ax
+
+
+def legend(ax: Axes, title: str = "", handles: Sequence[Any] | None = None) -> None:
+    """A legend above the axes, in as many columns as fit, so that it never covers data."""
+    labels = [h.get_label() for h in handles] if handles is not None else ax.get_legend_handles_labels()[1]
+    if not labels:
+        return
+    width_inches = ax.get_position().width * ax.figure.get_figwidth()
+    characters = max(12.0, 17 * max(width_inches, 1.2))
+    columns = int(np.clip(characters // (max(map(len, labels)) + 6), 1, len(labels)))
+    rows = int(np.ceil(len(labels) / columns))
+    ax.legend(
+        **({"handles": list(handles)} if handles is not None else {}),
+        title=title or None,
+        title_fontsize=SMALL,
+        fontsize=SMALL,
+        ncols=int(np.ceil(len(labels) / rows)),
+        loc="lower left",
+        bbox_to_anchor=(0.0, 1.01),
+        borderaxespad=0.0,
+        frameon=False,
+        handlelength=1.6,
+        columnspacing=1.0,
+        handletextpad=0.4,
+        alignment="left",
+    )
+
+
+def wants_log(values: Any, ratio: float = 30.0) -> bool:
+    """Whether the positive ``values`` span more than ``ratio``: a linear axis would hide the small ones."""
+    v = np.asarray(values, dtype=float)
+    v = v[np.isfinite(v) & (v > 0)]
+    return v.size > 1 and v.max() / v.min() > ratio
+
+
+def data_axis(ax: Axes, values: Any) -> None:
+    """Horizontal axis for amounts (samples, batch sizes): linear, log, or symlog when 0 is among them."""
+    v = np.unique(np.asarray(values, dtype=float))
+    if not wants_log(v):
+        ax.xaxis.set_major_formatter(FuncFormatter(_plain))
+    elif v.min() > 0:
+        ax.set_xscale("log")
+        if np.log10(v.max() / v.min()) < 2.5:
+            ax.xaxis.set_major_formatter(FuncFormatter(_plain))
+            ax.xaxis.set_major_locator(LogLocator(subs=(1.0, 3.0)))
+            ax.xaxis.set_minor_formatter(NullFormatter())
+    else:
+        smallest = v[v > 0].min()
+        ax.set_xscale("symlog", linthresh=smallest, linscale=0.4)
+        decades = 10.0 ** np.arange(np.ceil(np.log10(smallest)), np.floor(np.log10(v.max())) + 1)
+        ax.xaxis.set_major_locator(FixedLocator([0.0, *decades]))
+        ax.xaxis.set_major_formatter(FuncFormatter(_plain if v.max() < 1e4 else _power))
+        ax.xaxis.set_minor_locator(
+            FixedLocator(
+                [
+                    d * m
+                    for d in (decades[0] / 10, *decades)
+                    for m in range(2, 10)
+                    if smallest <= d * m <= v.max()
+                ]
+                if len(decades)
+                else []
+            )
+        )
+    if len(v) and v.min() == 0 and v.max() > 0:
+        ax.set_xlim(left=-0.06 * v.max() if not wants_log(v) else -0.25 * v[v > 0].min())
+
+
+def nats_axis(axis: Axis, values: Any) -> str:
+    """Tick labels for log volumes, and their unit: nats, or 10³, 10⁶ … nats where plain numbers were long."""
+    v = np.abs(np.asarray(values, dtype=float))
+    v = v[np.isfinite(v)]
+    largest = v.max() if v.size else 0.0
+    power = 3 * int(np.log10(largest) // 3) if largest >= 1e5 else 0
+    axis.set_major_locator(MaxNLocator(5))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value / 10**power:,.7g}"))
+    return rf"$10^{power}$ nats" if power else "nats"
+
+
+def loss_axis(ax: Axes, values: Any, axis: str = "y") -> None:
+    """A log axis when the losses span it, with plain tick labels while they are short."""
+    if not wants_log(values, ratio=8.0):
+        return
+    v = np.asarray(values, dtype=float)
+    v = v[np.isfinite(v) & (v > 0)]
+    (ax.set_yscale if axis == "y" else ax.set_xscale)("log")
+    which = ax.yaxis if axis == "y" else ax.xaxis
+    if np.log10(v.max() / v.min()) < 2:
+        which.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if axis == "y" else (1.0, 3.0)))
+        which.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    which.set_minor_formatter(NullFormatter())
+
+
+def save(figure: Figure | Axes, path: str | Path, dpi: int = PRINT_DPI) -> Path:
+    """Write the figure (or the figure of an axes) to ``path``, atomically; the suffix says the format."""
+    path = Path(path)
+    if not isinstance(figure, Figure):
+        figure = figure.get_figure(root=True) if hasattr(figure, "get_figure") else figure
+    path.parent.mkdir(parents=True, exist_ok=True)
+    kind = path.suffix.lstrip(".").lower() or "png"
+    # Times and versions stay out of the files: the same figure gives the same bytes.
+    metadata: Mapping[str, Any] = {"pdf": {"CreationDate": None}, "png": {"Software": None}}.get(kind, {})
+    with atomic_write(path) as temporary, mpl.rc_context({"pdf.fonttype": 42}):
+        figure.savefig(temporary, dpi=dpi, format=kind, metadata=dict(metadata))
+    return path
+
+
+def _plain(value: float, _: int | None = None) -> str:
+    return f"{value:,.0f}" if abs(value) >= 1e4 else f"{value:g}"
+
+
+def _power(value: float, _: int | None = None) -> str:
+    return "0" if value == 0 else rf"$10^{{{round(np.log10(value))}}}$"
