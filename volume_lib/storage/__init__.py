@@ -1,0 +1,78 @@
+"""Every file of a run: where it lies, how it is written and how it is read.
+
+A run folder holds (see ``experiments/README.md`` for the keys)::
+
+    models_and_data/dataset.pt                        Train Low Test Models.ipynb
+    models_and_data/model_additional_<level>.pt       (model_<key>_<value>.pt where something else varies)
+    <type>_<landscape level>/<type>_<model level>.npz Random Perturbs.ipynb
+    <type>_<landscape level>/loss_<threshold>/        Volume Estimation Pipeline.ipynb
+    cutoffs/cutoffs.json                              Volume Cutoff.ipynb
+    test_accuracies.npz                               Test Accuracy.ipynb
+
+Writers go through :func:`atomic_write`: a reader never sees half a file. Readers never execute what they
+read, and raise :class:`~volume_lib.errors.InputError` naming the file, what is wrong with it and the
+notebook that writes it.
+"""
+
+from volume_lib.storage.files import atomic_write, remove_temporary_files, write_bytes
+from volume_lib.storage.models import load_dataset, load_model, load_models_and_data, save_dataset, save_model
+from volume_lib.storage.paths import (
+    ACCURACY_NOTEBOOK,
+    CUTOFF_NOTEBOOK,
+    MODELS_AND_DATA,
+    PERTURB_NOTEBOOK,
+    TRAIN_NOTEBOOK,
+    VOLUME_NOTEBOOK,
+    accuracies_path,
+    cutoffs_path,
+    list_models,
+    list_sweeps,
+    model_path,
+    results_dir,
+    results_path,
+    sweep_dir,
+    sweep_path,
+)
+from volume_lib.storage.results import (
+    load_cutoffs,
+    load_results,
+    load_test_accuracies,
+    save_cutoffs,
+    save_results,
+    save_test_accuracies,
+)
+from volume_lib.storage.sweeps import load_sweep, save_sweep
+
+__all__ = [
+    "ACCURACY_NOTEBOOK",
+    "CUTOFF_NOTEBOOK",
+    "MODELS_AND_DATA",
+    "PERTURB_NOTEBOOK",
+    "TRAIN_NOTEBOOK",
+    "VOLUME_NOTEBOOK",
+    "accuracies_path",
+    "atomic_write",
+    "cutoffs_path",
+    "list_models",
+    "list_sweeps",
+    "load_cutoffs",
+    "load_dataset",
+    "load_model",
+    "load_models_and_data",
+    "load_results",
+    "load_sweep",
+    "load_test_accuracies",
+    "model_path",
+    "remove_temporary_files",
+    "results_dir",
+    "results_path",
+    "save_cutoffs",
+    "save_dataset",
+    "save_model",
+    "save_results",
+    "save_sweep",
+    "save_test_accuracies",
+    "sweep_dir",
+    "sweep_path",
+    "write_bytes",
+]

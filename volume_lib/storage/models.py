@@ -1,0 +1,165 @@
+"""``models_and_data/``: the data set and the trained models."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from volume_lib.errors import InputError
+from volume_lib.records import ADDITIONAL, Dataset, TrainedModel
+from volume_lib.storage.files import read, require, save_torch
+from volume_lib.storage.paths import MODELS_AND_DATA, TRAIN_NOTEBOOK, list_models, model_path
+from volume_lib.storage.safe_pickle import load_torch
+
+if TYPE_CHECKING:
+    from volume_lib.problems.base import Problem
+
+_TENSORS = ("x_base_train", "y_base_train", "x_additional", "y_additional", "x_test", "y_test")
+
+
+def _own_memory(tensor: Tensor) -> Tensor:
+    """On the CPU, without the rest of the storage that a slice would take along into the file."""
+    return tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
+
+
+def _plain(name: str, value: Any) -> Any:
+    """``value`` as torch's weights-only reader takes it: numpy scalars become Python's own."""
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, dict):
+        return {key: _plain(name, entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(_plain(name, entry) for entry in value)
+    if value is None or isinstance(value, bool | int | float | str | Tensor):
+        return value
+    raise ValueError(
+        f"{name}: a {type(value).__name__} cannot be stored; numbers, strings, lists and dicts can"
+    )
+
+
+def save_dataset(folder: str | Path, dataset: Dataset) -> Path:
+    """Write ``<folder>/dataset.pt``."""
+    content = {field.name: getattr(dataset, field.name) for field in fields(dataset)}
+    content |= {name: _own_memory(content[name]) for name in _TENSORS}
+    content = {name: _plain(name, value) for name, value in content.items()}
+    path = Path(folder) / "dataset.pt"
+    save_torch(path, content)
+    return path
+
+
+def load_dataset(folder: str | Path) -> Dataset:
+    """Read ``<folder>/dataset.pt``.
+
+    Files of older notebooks do not name their problem and data seed: ``problem`` is then ``""`` and
+    ``data_seed`` the one in the name of the run folder, or -1.
+    """
+    path = Path(folder) / "dataset.pt"
+    content = read(path, load_torch, TRAIN_NOTEBOOK)
+    require(path, content, (*_TENSORS, "dataset_quantities", "dataset_type"), TRAIN_NOTEBOOK)
+    for name in _TENSORS:
+        content[name] = torch.as_tensor(content[name])
+    for part in ("base_train", "additional", "test"):
+        inputs, targets = len(content[f"x_{part}"]), len(content[f"y_{part}"])
+        if inputs != targets:
+            raise InputError(f"{path}: {inputs} inputs x_{part} but {targets} targets y_{part}")
+    content["dataset_quantities"] = [int(level) for level in content["dataset_quantities"]]
+    content.setdefault("problem", "")
+    content.setdefault("data_seed", _seed_in_name(path, "data"))
+    return Dataset(**{field.name: content[field.name] for field in fields(Dataset)})
+
+
+def _seed_in_name(path: Path, kind: str) -> int:
+    found = re.search(rf"(?:^|_){kind}_(\d+)(?:_|$)", path.resolve().parent.parent.name)
+    return int(found.group(1)) if found else -1
+
+
+_CURVES = ("train_loss", "test_loss", "train_accs", "test_accs")
+_MODEL_KEYS = ("state_dict", *_CURVES, "additional_data", "dataset_type", "model_class")
+_NEWER_MODEL_KEYS = ("problem", "model_kwargs", "model_seed", "key")
+
+
+def save_model(folder: str | Path, trained: TrainedModel) -> Path:
+    """Write ``<folder>/model_<key>_<value>.pt``; the training settings become keys of their own.
+
+    Raises ``ValueError`` where a setting has the name of another key of the file, or cannot be stored.
+    """
+    content = {name: getattr(trained, name) for name in (*_MODEL_KEYS[1:], *_NEWER_MODEL_KEYS)}
+    content |= {name: [float(value) for value in content[name]] for name in _CURVES}
+    clash = sorted(set(trained.settings) & {"state_dict", *content})
+    if clash:
+        raise ValueError(f"training settings cannot be called {', '.join(clash)}")
+    content |= trained.settings
+    if trained.key != ADDITIONAL:
+        content[trained.key] = trained.value
+    content = {name: _plain(name, value) for name, value in content.items()}
+    content["state_dict"] = {name: _own_memory(value) for name, value in trained.model.state_dict().items()}
+    path = model_path(folder, trained.key, trained.value)
+    save_torch(path, content)
+    return path
+
+
+def load_model(path: str | Path, problem: Problem) -> TrainedModel:
+    """Rebuild the exact model of one file, in eval mode on the CPU.
+
+    Files of older notebooks hold their weights under ``model_state`` and do not say how the model was
+    built: then it is the problem's default of that class.
+    """
+    path = Path(path)
+    content = read(path, load_torch, TRAIN_NOTEBOOK)
+    if isinstance(content, dict) and "state_dict" not in content and "model_state" in content:
+        content["state_dict"] = content.pop("model_state")
+    require(path, content, _MODEL_KEYS, TRAIN_NOTEBOOK)
+    state = content.pop("state_dict")
+    kind = content["model_class"]
+    if kind not in problem.model_classes:
+        known = ", ".join(problem.model_classes)
+        raise InputError(f"{path}: model_class {kind!r} is not one of problem {problem.name}'s ({known})")
+    content.setdefault("problem", problem.name)
+    content.setdefault("model_kwargs", problem.default_model_kwargs(kind))
+    content.setdefault("model_seed", _seed_in_name(path, "model"))
+    key, value = path.stem.removeprefix("model_").rpartition("_")[::2]
+    content.setdefault("key", key)
+    content.pop(content["key"], None)
+    model = problem.build_model(content["model_kwargs"], max(content["model_seed"], 0), kind)
+    try:
+        model.load_state_dict({name: torch.as_tensor(value) for name, value in state.items()})
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())
+        raise InputError(
+            f"{path}: its weights do not fit {kind} with {content['model_kwargs']}: {reason}"
+        ) from error
+    for name in _CURVES:
+        content[name] = [float(entry) for entry in np.atleast_1d(content[name])]
+    record = {name: content.pop(name) for name in (*_MODEL_KEYS[1:], *_NEWER_MODEL_KEYS)}
+    return TrainedModel(model=model.eval(), value=int(value), settings=content, **record)
+
+
+def load_models_and_data(
+    folder: str | Path = MODELS_AND_DATA, problem: str | Problem | None = None
+) -> tuple[list[TrainedModel], Dataset]:
+    """The rebuilt models, by value, and the data set that they were trained on.
+
+    ``problem`` is asked for only where ``dataset.pt`` does not name it. A problem of the user's own
+    (``my_problem.py:MyProblem``) is looked for beside the run folder and above it.
+    """
+    folder = Path(folder)
+    dataset = load_dataset(folder)
+    problem = problem or dataset.problem
+    if not problem:
+        raise InputError(
+            f"{folder / 'dataset.pt'}: does not name its problem; pass problem='mnist' or another"
+        )
+    if isinstance(problem, str):
+        from volume_lib.problems import get_problem
+
+        problem = get_problem(problem, folder.resolve().parent)
+    paths = list_models(folder)
+    if not paths:
+        raise InputError(f"{folder}: no model_*.pt files; '{TRAIN_NOTEBOOK}' writes them")
+    return [load_model(path, problem) for path in paths], dataset

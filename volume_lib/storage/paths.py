@@ -1,0 +1,73 @@
+"""Where the files of a run lie, and which notebook writes them."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from volume_lib.records import ADDITIONAL
+
+MODELS_AND_DATA = "models_and_data"
+TRAIN_NOTEBOOK = "Train Low Test Models.ipynb"
+PERTURB_NOTEBOOK = "Random Perturbs.ipynb"
+VOLUME_NOTEBOOK = "Volume Estimation Pipeline.ipynb"
+CUTOFF_NOTEBOOK = "Volume Cutoff.ipynb"
+ACCURACY_NOTEBOOK = "Test Accuracy.ipynb"
+
+
+def model_path(folder: str | Path, key: str, value: int) -> Path:
+    """The file of the model whose ``key`` (``"additional"``, ``"batch_size"`` …) has ``value``."""
+    return Path(folder) / f"model_{key}_{value}.pt"
+
+
+def sweep_dir(run_dir: str | Path, dataset_type: str, level: int) -> Path:
+    """The folder of the loss landscape of base + ``level`` samples."""
+    return Path(run_dir) / f"{dataset_type}_{level}"
+
+
+def sweep_path(run_dir: str | Path, dataset_type: str, level: int, key: str, value: int) -> Path:
+    """The file of one model in the landscape of ``level``."""
+    stem = dataset_type if key == ADDITIONAL else key
+    return sweep_dir(run_dir, dataset_type, level) / f"{stem}_{value}.npz"
+
+
+def results_dir(run_dir: str | Path, dataset_type: str, level: int, threshold: float) -> Path:
+    """The folder of the volumes, and their figures, of one landscape and one loss threshold."""
+    return sweep_dir(run_dir, dataset_type, level) / f"loss_{threshold:g}"
+
+
+def results_path(run_dir: str | Path, dataset_type: str, level: int, threshold: float) -> Path:
+    return results_dir(run_dir, dataset_type, level, threshold) / "results.json"
+
+
+def cutoffs_path(run_dir: str | Path) -> Path:
+    return Path(run_dir) / "cutoffs" / "cutoffs.json"
+
+
+def accuracies_path(run_dir: str | Path) -> Path:
+    return Path(run_dir) / "test_accuracies.npz"
+
+
+def list_models(folder: str | Path) -> list[Path]:
+    """The model files of a ``models_and_data`` folder, by what varies and its value."""
+    return _by_number(Path(folder), r"model_(\w+)_(\d+)\.pt")
+
+
+def list_sweeps(run_dir: str | Path, dataset_type: str | None = None) -> dict[int, list[Path]]:
+    """Landscape level → its ``.npz`` files by model value; of one dataset type, or of all that are there."""
+    kind = r"[a-z]+" if dataset_type is None else re.escape(dataset_type)
+    levels: dict[int, list[Path]] = {}
+    for folder in _by_number(Path(run_dir), rf"({kind})_(\d+)"):
+        files = _by_number(folder, r"(\w+)_(\d+)\.npz")
+        if files:
+            levels.setdefault(_number(folder), []).extend(files)
+    return dict(sorted(levels.items()))
+
+
+def _number(path: Path) -> int:
+    return int(path.stem.rpartition("_")[2])
+
+
+def _by_number(folder: Path, pattern: str) -> list[Path]:
+    found = [path for path in folder.glob("*") if re.fullmatch(pattern, path.name)]
+    return sorted(found, key=lambda path: (path.stem.rpartition("_")[0], _number(path)))
