@@ -1,0 +1,86 @@
+"""How far a minimum holds as data are added, and how well it does on the test set.
+
+Both make the figures of many runs easier to read: where a minimum's loss on base plus additional data
+passes the threshold, it is no minimum of that landscape any more and its volume there is zero.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from tqdm.auto import tqdm
+
+from volume_lib.problems.base import Problem
+from volume_lib.records import Dataset, TrainedModel
+
+_BATCH_SIZE = 1000
+
+
+def loss_against_data(
+    problem: Problem, models: Sequence[TrainedModel], dataset: Dataset, *, batch_size: int = _BATCH_SIZE
+) -> dict[str, dict[str, Any]]:
+    """The contents of ``cutoffs.json``: the loss of every minimum against the amount of data.
+
+    One entry ``Model_<value>`` per minimum with its ``additional_data``, the ``base_train_size`` and the
+    ``loss_curve``: entry ``i`` is the mean loss over the first ``i + 1`` samples, base samples first, then
+    all additional ones in their order (so that entry ``base_train_size + level - 1`` is its loss in the
+    landscape of ``level``).
+    """
+    x, y = dataset.upto(len(dataset.x_additional))
+    counts = np.arange(1, len(x) + 1)
+    cutoffs = {}
+    for trained in tqdm(models, desc="loss against data", unit="model"):
+        losses, _ = _evaluate(problem, trained.model, x, y, batch_size)
+        cutoffs[f"Model_{trained.value}"] = {
+            "additional_data": int(trained.additional_data),
+            "base_train_size": int(dataset.base_data_size),
+            "loss_curve": (np.cumsum(losses) / counts).tolist(),
+        }
+    return cutoffs
+
+
+def zero_volume_level(cutoff: dict[str, Any], loss_threshold: float) -> int | None:
+    """The smallest number of additional samples at which a minimum's loss exceeds the threshold.
+
+    ``cutoff`` is one entry of :func:`loss_against_data`. From there on its volume is zero (until the
+    running mean falls below again, if it does). None if it stays below for all the data there are.
+    """
+    base = cutoff["base_train_size"]
+    above = ~(np.asarray(cutoff["loss_curve"][base - 1 :], dtype=np.float64) <= loss_threshold)
+    return int(np.argmax(above)) if above.any() else None
+
+
+def test_accuracies(
+    problem: Problem, models: Sequence[TrainedModel], dataset: Dataset, *, batch_size: int = _BATCH_SIZE
+) -> tuple[np.ndarray, np.ndarray]:
+    """The contents of ``test_accuracies.npz``, both (M,): how much data each minimum was trained on
+    (base and additional samples together) and its accuracy on the test set."""
+    sizes = [dataset.base_data_size + trained.additional_data for trained in models]
+    accuracies = [
+        _evaluate(problem, trained.model, dataset.x_test, dataset.y_test, batch_size)[1].mean()
+        for trained in tqdm(models, desc="test accuracy", unit="model")
+    ]
+    return np.array(sizes, dtype=np.int64), np.array(accuracies, dtype=np.float64)
+
+
+test_accuracies.__test__ = False  # a name that pytest would collect where it is imported
+
+
+@torch.no_grad()
+def _evaluate(
+    problem: Problem, model: nn.Module, x: Tensor, y: Tensor, batch_size: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Per-sample losses and accuracies, both (N,) float64."""
+    device = next(model.parameters()).device
+    losses, corrects = [], []
+    for start in range(0, len(x), batch_size):
+        batch = slice(start, start + batch_size)
+        targets = y[batch].to(device)
+        outputs = model(x[batch].to(device))
+        losses.append(problem.per_sample_loss(outputs, targets).double().cpu())
+        corrects.append(problem.correct(outputs, targets).double().cpu())
+    return torch.cat(losses).numpy(), torch.cat(corrects).numpy()

@@ -1,0 +1,287 @@
+"""From losses along rays to log volumes.
+
+With a direction ``g ~ N(0, I_n)`` and a diagonal scaling ``S``, a minimum ``θ`` is left along the ray
+``θ + c·S·g``; its threshold radius is ``r = c*·‖g‖`` with ``c*`` the first coefficient at which the loss
+exceeds the threshold. The directions ``g/‖g‖`` are uniform on the sphere, so that, with ``V_n`` the volume
+of the unit ball,
+
+    log_exp_r_n = log E[r^n]
+    log_volume  = log_exp_r_n + log V_n + log det S          (nats, parameter space)
+
+is the log volume of the region that is reached from ``θ`` along straight lines without crossing the
+threshold (the connected sublevel set itself wherever that is star-shaped about ``θ``, convex ones above
+all). ``log_volume`` estimates the same number for every ``S``; only its variance changes.
+
+Example: a disc of radius 2 has area 4π, whichever directions are drawn.
+
+>>> import numpy as np
+>>> value = log_volume(log_mean_power(np.array([2.0, 2.0, 2.0]), n=2), n=2, log_det_scaling=0.0)
+>>> bool(np.isclose(value, np.log(4 * np.pi)))
+True
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy.special import logsumexp
+
+from volume_lib import diagnostics
+from volume_lib.errors import InputError
+from volume_lib.records import Sweep
+
+
+@dataclass(frozen=True)
+class Radii:
+    """Threshold radii of one minimum in one landscape, in the order of the sweep's directions.
+
+    ``radius`` (D,): the first coefficient above the threshold times the norm of the unscaled direction;
+    0 where the minimum itself is above the threshold.
+    ``lower`` (D,): the same for the coefficient before it, so that the crossing lies in [lower, radius].
+    ``censored`` (D,) bool: never crossed; ``radius`` and ``lower`` are both the largest radius tried, a
+    lower bound.
+    ``seeds`` (D,) int64: the directions' perturbation seeds.
+    """
+
+    radius: np.ndarray
+    lower: np.ndarray
+    censored: np.ndarray
+    seeds: np.ndarray
+
+
+def threshold_radii(
+    sweep: Sweep, loss_threshold: float | None = None, *, acc_threshold: float | None = None
+) -> Radii:
+    """Read the threshold radii (D,) off a sweep, whichever search wrote it.
+
+    Give one of ``loss_threshold`` (> 0; crossed at the first coefficient whose loss exceeds it, NaN and
+    infinity included) and ``acc_threshold`` (in (0, 1]; crossed at the first coefficient whose accuracy
+    is below it, NaN included). Raises :class:`InputError` for an impossible threshold.
+    """
+    if (loss_threshold is None) == (acc_threshold is None):
+        raise TypeError("threshold_radii takes one of loss_threshold and acc_threshold")
+    _check_thresholds(loss_threshold, acc_threshold)
+    num_directions = len(sweep.wiggle_results)
+    radius, lower = np.empty(num_directions), np.empty(num_directions)
+    censored = np.zeros(num_directions, dtype=bool)
+    seeds = np.empty(num_directions, dtype=np.int64)
+    for i, ray in enumerate(sweep.wiggle_results):
+        # Negated comparisons, so that a NaN counts as across.
+        if loss_threshold is not None:
+            across = ~(np.asarray(ray["loss"], dtype=np.float64) <= loss_threshold)
+        else:
+            across = ~(np.asarray(ray["accs"], dtype=np.float64) >= acc_threshold)
+        first = int(np.argmax(across))
+        censored[i] = not across[first]
+        upper_index = len(across) - 1 if censored[i] else first
+        lower_index = upper_index if censored[i] else max(first - 1, 0)
+        norm = float(ray["perturbation_norm"])
+        radius[i] = float(ray["coefficients"][upper_index]) * norm
+        lower[i] = float(ray["coefficients"][lower_index]) * norm
+        seeds[i] = int(ray["perturbation_seed"])
+    return Radii(radius, lower, censored, seeds)
+
+
+def log_mean_power(radii: np.ndarray, n: int) -> float:
+    """``log mean(r^n)`` over the directions, in nats; ``-inf`` if every radius is 0.
+
+    ``radii`` (D,) ≥ 0. Computed in logarithms: exact to float rounding where ``r^n`` itself overflows.
+    """
+    log_powers = _log_powers(radii, n)
+    return float(logsumexp(log_powers) - math.log(len(log_powers)))
+
+
+def log_ball_volume(n: int) -> float:
+    """Log volume of the unit ball in ``n`` dimensions, in nats."""
+    return 0.5 * n * math.log(math.pi) - math.lgamma(0.5 * n + 1)
+
+
+def log_volume(log_exp_r_n: float, n: int, log_det_scaling: float) -> float:
+    """True log volume in parameter space, in nats, from ``log E[r^n]``.
+
+    ``log_det_scaling`` is the sum of the logarithms of the scaling's diagonal (0 for ``none``).
+    """
+    return log_exp_r_n + log_ball_volume(n) + log_det_scaling
+
+
+def estimate_volumes(
+    sweeps: Sequence[Sweep],
+    loss_threshold: float,
+    *,
+    acc_threshold: float | None = None,
+    top_k: int = 10,
+    bootstrap: int = 1000,
+    subset_sizes: Sequence[int] | None = None,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Estimate the volumes of all minima in one landscape: the contents of ``results.json``.
+
+    ``sweeps`` (M,): one per minimum, all of the same landscape. Lists in the result have one entry per
+    minimum, in increasing order of what varies between them (``key_values``; for most experiments the
+    same as ``model_data_levels``). Log volumes are in nats, ``-inf`` for a volume of zero; radii are norms
+    of the unscaled perturbation.
+
+    ``top_k``: how many of the largest radii to keep with their seeds. ``bootstrap``: resamples behind
+    ``log_exp_r_n_ci``. ``subset_sizes``: numbers of directions at which to ask how reliable the order is
+    (default: 1, 2, 5, 10 … up to all). ``seed``: of the resampling; the same seed gives the same result.
+
+    Ranks follow :func:`scipy.stats.rankdata` (ties share their average rank) with 1 = largest.
+    ``loss_predicts_minimas``, ``loss_ordering_violations`` and the diagnostics are defined in
+    :mod:`volume_lib.diagnostics`. With ``acc_threshold``, the same numbers for the first coefficient
+    whose accuracy falls below it. ``log_volume_values`` is left out where the files do not say the
+    scaling's determinant, as older ones do not.
+
+    Raises :class:`InputError` if there is nothing to compare, if the sweeps do not belong together or if
+    a threshold is impossible. Warns about a minimum that is above the threshold to begin with (its
+    volume is zero).
+    """
+    _check_thresholds(loss_threshold, acc_threshold)
+    sweeps = sorted(sweeps, key=lambda sweep: sweep.value)
+    _check_sweeps(sweeps)
+    if top_k < 1 or bootstrap < 1:
+        raise InputError(f"top_k and bootstrap must be at least 1 (got {top_k} and {bootstrap})")
+    first = sweeps[0]
+    n, num_directions = first.num_params, len(first.wiggle_results)
+    sizes = diagnostics.subset_sizes(num_directions, subset_sizes)
+
+    radii = [threshold_radii(sweep, loss_threshold) for sweep in sweeps]
+    for sweep, found in zip(sweeps, radii, strict=True):
+        _warn_if_above(sweep, found, loss_threshold)
+    test_losses = [float(sweep.test_loss) for sweep in sweeps]
+    levels = [int(sweep.model_trained_data) for sweep in sweeps]
+    by_loss = _measure(sweeps, radii, bootstrap, seed)
+    values = by_loss["log_exp_r_n_values"]
+    same_largest, same_order = diagnostics.rank_probabilities(
+        [_log_powers(found.radius, n) for found in radii], sizes, seed=seed
+    )
+    tops = [np.argsort(-found.radius, kind="stable")[:top_k] for found in radii]
+    results = {
+        "test_loss_values": test_losses,
+        "test_acc_values": [float(sweep.test_accs) for sweep in sweeps],
+        "train_loss_values": [float(sweep.train_loss) for sweep in sweeps],
+        **by_loss,
+        "model_data_levels": levels,
+        "key": first.key,
+        "key_values": [int(sweep.value) for sweep in sweeps],
+        "loss_landscape_data_param": int(first.additional_data),
+        "base_dataset_size": int(first.base_dataset_size),
+        "num_params": int(n),
+        "num_directions": num_directions,
+        "dataset_type": first.dataset_type,
+        "loss_threshold": float(loss_threshold),
+        "scaling": first.scaling,
+        "log_det_scaling_values": [float(sweep.log_det_scaling) for sweep in sweeps],
+        "top_r_vals": [found.radius[top].tolist() for found, top in zip(radii, tops, strict=True)],
+        "top_r_val_seeds": [found.seeds[top].tolist() for found, top in zip(radii, tops, strict=True)],
+        "subset_sizes": sizes,
+        "radii_rank_probabilities": same_largest,
+        "radii_rank_probabilities_full": same_order,
+        "loss_predicts_minimas": diagnostics.volume_follows_data(values, levels),
+        "loss_ordering_violations": diagnostics.ordering_violations(values, test_losses),
+        "test_loss_ranks": diagnostics.ranks(test_losses),
+        "log_exp_r_n_ranks": diagnostics.ranks(values),
+        "data_level_ranks": diagnostics.ranks(levels),
+    }
+    if acc_threshold is not None:
+        results |= _accuracy_results(sweeps, acc_threshold, bootstrap, seed)
+    return results
+
+
+def _measure(
+    sweeps: Sequence[Sweep], radii: Sequence[Radii], bootstrap: int, seed: int, suffix: str = ""
+) -> dict[str, list]:
+    """The estimate and its diagnostics, one list entry per minimum."""
+    n = sweeps[0].num_params
+    powers = [_log_powers(found.radius, n) for found in radii]
+    values = [log_mean_power(found.radius, n) for found in radii]
+    # The same generator state for every minimum: the same resamples of the directions they share.
+    intervals = [diagnostics.bootstrap_interval(p, bootstrap, np.random.default_rng(seed)) for p in powers]
+    measured = {
+        f"log_exp_r_n{suffix}_values": values,
+        f"log_exp_r_n{suffix}_ci": [list(interval) for interval in intervals],
+        f"log_exp_r_n{suffix}_resolution": [
+            diagnostics.resolution(found.radius, found.lower, n) for found in radii
+        ],
+        f"effective_directions{suffix}": [diagnostics.effective_directions(p) for p in powers],
+        f"num_censored{suffix}": [int(found.censored.sum()) for found in radii],
+    }
+    determinants = [sweep.log_det_scaling for sweep in sweeps]
+    if not np.isnan(determinants).any():
+        measured[f"log_volume{suffix}_values"] = [
+            log_volume(value, n, log_det) for value, log_det in zip(values, determinants, strict=True)
+        ]
+    return measured
+
+
+def _accuracy_results(
+    sweeps: Sequence[Sweep], acc_threshold: float, bootstrap: int, seed: int
+) -> dict[str, Any]:
+    radii = [threshold_radii(sweep, acc_threshold=acc_threshold) for sweep in sweeps]
+    measured = _measure(sweeps, radii, bootstrap, seed, suffix="_acc")
+    values = measured["log_exp_r_n_acc_values"]
+    return {
+        "acc_threshold": float(acc_threshold),
+        **measured,
+        "accuracy_predicts_minimas": diagnostics.volume_follows_data(
+            values, [sweep.model_trained_data for sweep in sweeps]
+        ),
+        "accuracy_ordering_violations": diagnostics.ordering_violations(
+            values, [sweep.test_loss for sweep in sweeps]
+        ),
+        "log_exp_r_n_acc_ranks": diagnostics.ranks(values),
+    }
+
+
+def _log_powers(radii: np.ndarray, n: int) -> np.ndarray:
+    """``n·log r`` (D,), ``-inf`` where the radius is 0."""
+    with np.errstate(divide="ignore"):
+        return n * np.log(np.asarray(radii, dtype=np.float64))
+
+
+def _check_thresholds(loss_threshold: float | None, acc_threshold: float | None) -> None:
+    if loss_threshold is not None and not 0 < loss_threshold < math.inf:
+        raise InputError(f"loss_threshold must be a positive number, not {loss_threshold!r}")
+    if acc_threshold is not None and not 0 < acc_threshold <= 1:
+        raise InputError(f"acc_threshold must lie in (0, 1], not {acc_threshold!r}")
+
+
+def _check_sweeps(sweeps: Sequence[Sweep]) -> None:
+    """One landscape, one scaling, one number of directions, no minimum twice."""
+    if not sweeps:
+        raise InputError("no sweeps to estimate volumes from: run Random Perturbs first")
+    same = {
+        "dataset_type": [sweep.dataset_type for sweep in sweeps],
+        "additional_data": [sweep.additional_data for sweep in sweeps],
+        "num_params": [sweep.num_params for sweep in sweeps],
+        "scaling": [sweep.scaling for sweep in sweeps],
+        "key": [sweep.key for sweep in sweeps],
+        "number of directions": [len(sweep.wiggle_results) for sweep in sweeps],
+    }
+    for what, found in same.items():
+        if len(set(found)) > 1:
+            raise InputError(
+                f"the sweeps of one landscape must have the same {what}, these have {sorted(set(found))}; "
+                "run Random Perturbs again for the ones that differ"
+            )
+    if not same["number of directions"][0]:
+        raise InputError("the sweeps have no directions: run Random Perturbs again with num_directions ≥ 1")
+    values = [sweep.value for sweep in sweeps]
+    if len(set(values)) < len(values):
+        raise InputError(f"two sweeps of one landscape belong to the same minimum ({sweeps[0].key} {values})")
+
+
+def _warn_if_above(sweep: Sweep, radii: Radii, loss_threshold: float) -> None:
+    if radii.radius.any():
+        return
+    loss = float(sweep.wiggle_results[0]["loss"][0])
+    warnings.warn(
+        f"model {sweep.key} {sweep.value} has a loss of {loss:.4g} in landscape "
+        f"{sweep.dataset_type}_{sweep.additional_data}, above the threshold {loss_threshold:g} before any "
+        "perturbation: radius 0, log volume -inf",
+        stacklevel=3,
+    )
