@@ -1,0 +1,320 @@
+r"""First threshold crossings along rays: where does the loss first exceed a threshold?
+
+:class:`Grid` walks fixed coefficients. :class:`Crossing` solves: for every direction, landscape and
+threshold it narrows a bracket ``(lo, hi)`` of evaluated coefficients, ``loss(lo) <= threshold <
+loss(hi)``, until ``hi/lo - 1 <= xrtol``. In both, the threshold radius follows from the evaluated
+points by one rule, "the first coefficient whose loss exceeds the threshold", so whoever reads the
+file finds the radius that the search found.
+
+How :class:`Crossing` needs only four to five evaluations where they are dear:
+
+* **Scan, on few samples.** Each ray is first walked up a geometric ladder, ``scan_ratio`` apart, from half of
+  the smallest threshold radius met so far. Landscapes of more than ``pilot_samples`` samples are walked on
+  an evenly spaced subset of about that many.
+* **Predict.** Radii are alike across directions and landscapes. A ridge regression, learned from the
+  directions already solved, gives ``log c`` of each crossing from those of the smaller landscapes and
+  other thresholds on the same ray.
+* **Interpolate.** Near a crossing ``log c`` is almost a quadratic function of ``log loss``. Its three
+  coefficients are fitted by weighted least squares to the points evaluated, with what earlier directions
+  taught as a prior; the value at ``loss = threshold`` is the next point.
+* **Straddle.** The last two points are placed on either side of the root, less than ``xrtol`` apart.
+
+Where the loss is not monotone along a ray, the *first* crossing is found if the loss stays above the
+threshold over a factor of ``scan_ratio`` in the coefficient. An excursion narrower than that can fall
+between two rungs, one below the start of the ladder is not looked for, and in a landscape larger than
+``pilot_samples`` the excursion must show on the subset (as a local maximum above 0.7 × threshold; it is
+then looked at with all samples). ``benchmarks/sweep.py`` measures how often that happens.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+
+from .prediction import History, Shape, fit_root
+from .rays import Rays
+
+COLD_START = 1e-4
+"""Where the very first ladder begins; if the loss is above a threshold there, it goes down instead."""
+
+
+@dataclass
+class Points:
+    """Evaluated points of ``D`` rays in one landscape: arrays ``(D, P)``, unordered, NaN where empty.
+
+    Column 0 is the trained model itself, coefficient 0.
+    """
+
+    coefficients: np.ndarray
+    losses: np.ndarray
+    accs: np.ndarray
+    filled: np.ndarray  # (D,) how many columns of each row are in use
+
+    @classmethod
+    def start(cls, num_rows: int, loss: float, acc: float, capacity: int = 32) -> Points:
+        """Rays that know nothing but the loss and accuracy of the trained model."""
+        arrays = [np.full((num_rows, capacity), np.nan) for _ in range(3)]
+        for array, value in zip(arrays, (0.0, loss, acc), strict=True):
+            array[:, 0] = value
+        return cls(*arrays, filled=np.ones(num_rows, dtype=int))
+
+    def add(self, rows: np.ndarray, coefficients: np.ndarray, losses: np.ndarray, accs: np.ndarray) -> None:
+        """Add one point to each of the given rows."""
+        if self.filled[rows].max(initial=0) == self.coefficients.shape[1]:
+            for name in ("coefficients", "losses", "accs"):
+                old = getattr(self, name)
+                setattr(self, name, np.concatenate([old, np.full_like(old, np.nan)], axis=1))
+        columns = self.filled[rows]
+        self.coefficients[rows, columns] = coefficients
+        self.losses[rows, columns] = losses
+        self.accs[rows, columns] = accs
+        self.filled[rows] += 1
+
+    def ray(self, row: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Coefficients (increasing), losses and accuracies of one ray."""
+        used = slice(0, self.filled[row])
+        coefficients, first = np.unique(self.coefficients[row, used], return_index=True)
+        return coefficients, self.losses[row, first], self.accs[row, first]
+
+
+@dataclass(frozen=True)
+class Target:
+    """A threshold: the loss rises above ``value``, or the accuracy falls below it."""
+
+    value: float
+    kind: Literal["loss", "acc"] = "loss"
+
+    def exceeded(self, points: Points, rows: np.ndarray) -> np.ndarray:
+        """Which points ``(R, P)`` lie beyond the threshold: NaN and infinite losses do, empty places not."""
+        used = np.arange(points.coefficients.shape[1]) < points.filled[rows, None]
+        if self.kind == "acc":
+            return used & (points.accs[rows] < self.value)
+        losses = points.losses[rows]
+        return used & ~(losses <= self.value)
+
+    def excess(self, points: Points, rows: np.ndarray) -> np.ndarray:
+        """``log(loss / threshold)`` of the points ``(R, P)``, NaN where it says nothing."""
+        if self.kind == "acc":
+            return np.full((len(rows), points.losses.shape[1]), np.nan)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            excess = np.log(points.losses[rows]) - np.log(self.value)
+        return np.where(np.isfinite(excess), excess, np.nan)
+
+
+def bracket(points: Points, rows: np.ndarray, target: Target) -> tuple[np.ndarray, np.ndarray]:
+    """``(lo, hi)``, each ``(R,)``: the first point beyond the threshold and the last one before it.
+
+    ``hi`` is infinite for a ray that was never seen beyond the threshold. For a model that is beyond it at
+    coefficient 0, both are 0.
+    """
+    c = points.coefficients[rows]
+    beyond = target.exceeded(points, rows)
+    hi = np.where(beyond, c, np.inf).min(axis=1)
+    lo = np.where(c < hi[:, None], c, 0.0).max(axis=1, initial=0.0)
+    return lo, hi
+
+
+@dataclass(frozen=True)
+class Grid:
+    """The plain procedure: the same coefficients along every direction, one after another.
+
+    The threshold radius is rounded up to the next coefficient.
+    """
+
+    coefficients: tuple[float, ...] = tuple(np.linspace(0, 1, 100) ** 2)
+    name: str = field(default="grid", init=False)
+
+    def trace(self, rays: Rays, targets: list[Target], history: History) -> list[Points]:
+        """Walk all loaded rays in every landscape; one :class:`Points` for each landscape."""
+        traced = []
+        for k in range(len(rays.sizes)):
+            points = Points.start(rays.num_rows, *_at_zero(rays, k), capacity=len(self.coefficients))
+            for row in range(rays.num_rows):
+                for c in self.coefficients[1:]:
+                    loss, acc = rays(np.array([row]), np.array([c]), k)
+                    points.add(np.array([row]), np.array([c]), loss[:, k], acc[:, k])
+            traced.append(points)
+        return traced
+
+
+@dataclass(frozen=True)
+class Crossing:
+    """Solve for the first crossing of every threshold (see the module's text).
+
+    Args:
+        max_coefficient: where a ray that never crosses is given up; its direction is censored there.
+        xrtol: relative width of the final bracket, ``hi/lo - 1``.
+        scan_ratio: ratio of neighbouring rungs of the ladder.
+        pilot_samples: larger landscapes are scanned on about this many of their samples.
+    """
+
+    max_coefficient: float = 1000.0
+    xrtol: float = 1e-6
+    scan_ratio: float = 1.25
+    pilot_samples: int = 512
+    name: str = field(default="crossing", init=False)
+
+    def trace(self, rays: Rays, targets: list[Target], history: History) -> list[Points]:
+        """Find all crossings of the loaded rays; one :class:`Points` for each landscape.
+
+        ``history`` carries what was learned from one batch of directions of a model to the next.
+        """
+        points = [Points.start(rays.num_rows, *_at_zero(rays, k)) for k in range(len(rays.sizes))]
+        direct = [k for k, size in enumerate(rays.sizes) if size <= 2 * self.pilot_samples]
+        roots: dict[tuple, np.ndarray] = {}
+        if direct:
+            self._scan(rays, points, direct[-1], 1, targets, history)
+        for k in range(len(rays.sizes)):
+            if k not in direct:
+                self._scan_pilot(rays, points, k, targets, history, roots)
+            for target in targets:
+                self._refine(rays, points, k, target, history, roots)
+                roots[k, target] = _log_roots(points[k], target)
+        # A point evaluated for a larger landscape can show an earlier crossing in a smaller one.
+        for k in range(len(rays.sizes)):
+            for target in targets:
+                self._refine(rays, points, k, target, history, roots)
+        shapes = {
+            (k, target): _shapes(points[k], target)
+            for k in range(len(rays.sizes))
+            for target in targets
+            if target.kind == "loss"
+        }
+        history.learn(roots, shapes)
+        return points
+
+    # ---- the ladder
+
+    def _scan(
+        self, rays: Rays, points: list[Points], k: int, stride: int, targets: list[Target], history: History
+    ) -> None:
+        """Walk all rays of landscape ``k`` up the ladder until each is beyond every threshold."""
+        everyone = np.arange(rays.num_rows)
+        start, ratio = history.ladder_start, self.scan_ratio
+        if start is None:  # nothing known: find the scale first, in strides of 2
+            start, ratio = COLD_START, 2.0
+        self._climb(rays, points, k, stride, everyone, start, ratio, targets)
+        lowest = min(bracket(points[k], everyone, target)[0].min() for target in targets)
+        if history.ladder_start is None and lowest > 0:
+            self._climb(rays, points, k, stride, everyone, lowest / 2, self.scan_ratio, targets)
+
+    def _climb(self, rays, points, k, stride, rows, start, ratio, targets) -> None:
+        c = start
+        while len(rows):
+            c = min(c, self.max_coefficient)
+            self._evaluate(rays, points, k, rows, np.full(len(rows), c), stride)
+            if c == start:
+                self._descend(rays, points, k, stride, rows, start, ratio, targets)
+            if c >= self.max_coefficient:
+                break
+            rows = rows[~np.all([t.exceeded(points[k], rows).any(axis=1) for t in targets], axis=0)]
+            c *= ratio
+
+    def _descend(self, rays, points, k, stride, rows, start, ratio, targets) -> None:
+        """The ladder began beyond a threshold on these rays: go down until below it."""
+        c = start
+        while True:
+            ends = [bracket(points[k], rows, target) for target in targets]
+            too_far = np.any([(lo == 0) & (hi > 0) & np.isfinite(hi) for lo, hi in ends], axis=0)
+            rows = rows[too_far]
+            c /= ratio
+            if not len(rows) or c < 1e-15:
+                return
+            self._evaluate(rays, points, k, rows, np.full(len(rows), c), stride)
+
+    def _scan_pilot(self, rays, points, k, targets, history, roots) -> None:
+        """Scan a large landscape on a subset of its samples; note the roots, look closely at bumps."""
+        stride = rays.sizes[k] // self.pilot_samples
+        losses, accs = rays(np.zeros(1, dtype=int), np.zeros(1), k, stride)
+        pilot = [None] * k + [Points.start(rays.num_rows, losses[0, k], accs[0, k])]
+        self._scan(rays, pilot, k, stride, targets, history)
+        everyone = np.arange(rays.num_rows)
+        for target in targets:
+            root, _, _ = fit_root(pilot[k].coefficients, target.excess(pilot[k], everyone), Shape())
+            lo, hi = bracket(pilot[k], everyone, target)
+            with np.errstate(divide="ignore"):
+                inside = (root > np.log(lo)) & (root < np.log(hi))
+            roots["pilot", k, target] = np.where(inside, root, np.nan)
+            self._look_at_bumps(rays, points, pilot, k, target, hi)
+
+    def _look_at_bumps(self, rays, points, pilot, k, target, hi) -> None:
+        """Evaluate with all samples where the pilot's loss peaks near the threshold before its crossing."""
+        if target.kind != "loss":
+            return
+        for row in range(rays.num_rows):
+            c, loss, _ = pilot[k].ray(row)
+            peak = np.flatnonzero((loss[1:-1] > loss[2:]) & (loss[1:-1] > 0.7 * target.value)) + 1
+            for c_peak in c[peak]:
+                if c_peak <= hi[row]:
+                    self._evaluate(rays, points, k, np.array([row]), np.array([c_peak]))
+
+    # ---- the solver
+
+    def _evaluate(self, rays, points, k, rows, coefficients, stride: int = 1) -> None:
+        losses, accs = rays(rows, coefficients, k, stride)
+        for j in range(k + 1) if stride == 1 else [k]:
+            points[j].add(rows, coefficients, losses[:, j], accs[:, j])
+
+    def _refine(self, rays, points, k, target, history, roots) -> None:
+        """Narrow the bracket of ``target`` in landscape ``k`` on every ray, to ``xrtol``."""
+        rows = np.arange(rays.num_rows)
+        tolerance = np.log1p(self.xrtol)
+        for step in range(200):
+            lo, hi = bracket(points[k], rows, target)
+            with np.errstate(divide="ignore"):
+                log_lo, log_hi = np.log(lo), np.log(hi)
+            open_ = (hi > 0) & (lo < self.max_coefficient) & (log_hi - log_lo > tolerance) & ~(hi < 1e-15)
+            rows, log_lo, log_hi = rows[open_], log_lo[open_], log_hi[open_]
+            if not len(rows):
+                return
+            if step == 0:
+                guess, spread = history.predict((k, target), roots, rays.num_rows)
+                shape = history.shape((k, target))
+            root, _, _ = fit_root(
+                points[k].coefficients[rows], target.excess(points[k], rows), shape, guess[rows], spread
+            )
+            bisect = target.kind == "acc" or (step >= 8 and step % 2 == 0)
+            x = _next_point(root, log_lo, log_hi, tolerance, bisect, np.log(self.scan_ratio))
+            c = np.minimum(np.exp(x), self.max_coefficient)
+            self._evaluate(rays, points, k, rows, c)
+
+
+def _log_roots(points: Points, target: Target) -> np.ndarray:
+    """``log`` of the crossings found, ``(D,)``; NaN for rays that have none or start beyond the threshold."""
+    lo, hi = bracket(points, np.arange(len(points.filled)), target)
+    solved = (lo > 0) & np.isfinite(hi)
+    return np.where(solved, np.log(np.where(solved, hi, 1.0)), np.nan)
+
+
+def _shapes(points: Points, target: Target) -> np.ndarray:
+    """Slope and curvature of ``log c`` against ``log loss`` at the crossings found, ``(≤ D, 2)``."""
+    rows = np.flatnonzero(np.isfinite(_log_roots(points, target)))
+    _, slope, curvature = fit_root(points.coefficients[rows], target.excess(points, rows), Shape())
+    return np.stack([slope, curvature], axis=1)
+
+
+def _next_point(
+    root: np.ndarray, lo: np.ndarray, hi: np.ndarray, tolerance: float, bisect: bool, rung: float
+) -> np.ndarray:
+    """Where to evaluate next, all in ``log c`` and of shape ``(R,)``.
+
+    A point a little beyond the expected root, so that it becomes ``hi``; or, once an end of the bracket
+    lies within the tolerance of the root, the point that closes the bracket from the other side.
+    """
+    x = root + 0.25 * tolerance
+    x = np.where((root - lo >= 0) & (root - lo < 0.7 * tolerance), lo + 0.95 * tolerance, x)
+    x = np.where((hi - root >= 0) & (hi - root < 0.7 * tolerance), hi - 0.95 * tolerance, x)
+    with np.errstate(invalid="ignore"):
+        middle = np.where(np.isinf(hi), lo + rung, np.where(np.isinf(lo), hi - np.log(2.0), (lo + hi) / 2))
+        inside = (x > lo) & (x < hi)
+    if bisect:
+        inside = np.zeros_like(inside)
+    return np.where(inside, x, np.where(np.isneginf(lo) & np.isposinf(hi), np.log(COLD_START), middle))
+
+
+def _at_zero(rays: Rays, k: int) -> tuple[float, float]:
+    """Loss and accuracy of the trained model itself in landscape ``k``."""
+    losses, accs = rays(np.zeros(1, dtype=int), np.zeros(1), k)
+    return float(losses[0, k]), float(accs[0, k])

@@ -1,0 +1,326 @@
+"""The sweep: every minimum, along every direction, in every landscape that it belongs to.
+
+One ``.npz`` file for each pair of a minimum and a landscape (the format is :mod:`volume_lib.storage`'s).
+The work goes minimum by minimum, since one pass serves all of its landscapes, and direction by direction,
+drawn again from their seeds whenever they are needed, so that memory does not grow with their number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import psutil
+import torch
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from . import storage
+from .crossings import Crossing, Grid, Target, bracket
+from .directions import draw_batch, norms, num_perturbed
+from .errors import InputError
+from .prediction import History
+from .problems.base import Problem
+from .rays import FastRays, PlainRays
+from .records import ADDITIONAL, Dataset, Sweep, TrainedModel
+from .scaling import compute_scale, log_det
+
+FIRST_BATCH, LARGEST_BATCH = 8, 512
+"""Directions solved together: few at first, to learn from them, then as many as memory allows."""
+
+
+@dataclass(frozen=True)
+class SweepSettings:
+    """What defines the content of a sweep's files, apart from the model and the data."""
+
+    seeds: range
+    loss_thresholds: tuple[float, ...]
+    acc_threshold: float | None
+    search: Crossing | Grid
+    scaling: str
+
+    @property
+    def targets(self) -> list[Target]:
+        """Loss thresholds from the highest down, then the accuracy threshold."""
+        targets = [Target(value) for value in sorted(self.loss_thresholds, reverse=True)]
+        return targets if self.acc_threshold is None else [*targets, Target(self.acc_threshold, "acc")]
+
+    def wrote(self, sweep: Sweep, trained: TrainedModel) -> bool:
+        """Whether an existing file holds these settings' sweep of this very model."""
+        weights = trained.model.state_dict()
+        return (
+            [ray["perturbation_seed"] for ray in sweep.wiggle_results] == list(self.seeds)
+            and sorted(sweep.loss_thresholds) == sorted(self.loss_thresholds)
+            and (sweep.acc_threshold, sweep.search, sweep.scaling)
+            == (self.acc_threshold, self.search.name, self.scaling)
+            and sweep.state_dict.keys() == weights.keys()
+            and all(np.array_equal(sweep.state_dict[name], weights[name].cpu().numpy()) for name in weights)
+        )
+
+
+def run_sweep(
+    problem: Problem,
+    models: Sequence[TrainedModel],
+    dataset: Dataset,
+    run_dir: str | Path = ".",
+    *,
+    num_directions: int,
+    loss_thresholds: Sequence[float],
+    acc_threshold: float | None = None,
+    search: str | Crossing | Grid = "crossing",
+    scaling: str = "filter",
+    perturbation_seed: int = 0,
+    landscape_levels: Sequence[int] | None = None,
+    all_pairs: bool = False,
+    max_coefficient: float | None = None,
+    device: str = "auto",
+    memory_budget: float | None = None,
+) -> list[Path]:
+    """Evaluate all models along random rays in all landscapes and write one file for each pair.
+
+    A model whose files are all there, written with the same settings from the same weights, is passed over:
+    an interrupted sweep resumes at the first model that is not complete.
+
+    Args:
+        problem: gives the per-sample loss and accuracy.
+        models: the minima; ``dataset``: their data.
+        run_dir: the run's folder; files go to ``<run_dir>/<dataset_type>_<level>/``.
+        num_directions: directions, with seeds ``perturbation_seed, perturbation_seed + 1, …``; the
+            same for every model.
+        loss_thresholds: losses whose first crossing is searched on every ray.
+        acc_threshold: if given, the first coefficient with an accuracy below it is searched too.
+        search: ``"crossing"`` (solve, to a relative 1e-6), ``"grid"`` (the plain procedure: 100
+            coefficients), or a :class:`Crossing` or :class:`Grid` of your own.
+        scaling: ``"filter"``, ``"none"`` or ``"curvature"`` (see :mod:`volume_lib.scaling`).
+        landscape_levels: landscapes to evaluate; default all ``dataset_quantities``.
+        all_pairs: also evaluate models in landscapes of more data than they were trained on.
+        max_coefficient: the largest coefficient tried; default 1 for the grid, 1000 for the crossing search.
+        device: ``"auto"`` (a GPU if there is one), ``"cpu"``, ``"cuda"``, ``"cuda:1"`` …
+        memory_budget: bytes for directions and their intermediate results; default a quarter of what is free.
+
+    Returns:
+        The paths of all files, in the order of models and landscapes.
+
+    Raises:
+        InputError: an argument is impossible; nothing has been computed or written then.
+    """
+    settings = SweepSettings(
+        seeds=_seeds(perturbation_seed, num_directions),
+        loss_thresholds=_thresholds(loss_thresholds),
+        acc_threshold=acc_threshold,
+        search=_search(search, max_coefficient),
+        scaling=scaling,
+    )
+    if acc_threshold is not None and not 0 < acc_threshold <= 1:
+        raise InputError(f"acc_threshold must lie within (0, 1]; got {acc_threshold}")
+    device = resolve_device(device)
+    levels = _levels(landscape_levels, dataset)
+    plan = [(trained, _levels_of(trained, levels, all_pairs)) for trained in models]
+    plan = [(trained, own) for trained, own in plan if own]
+    if not plan:
+        raise InputError(
+            f"landscape_levels {levels}: no model was trained on that little data; pass all_pairs=True to "
+            "evaluate models in landscapes larger than their own"
+        )
+    paths = []
+    with _progress(plan, dataset, len(settings.seeds)) as bar:
+        for trained, own in plan:
+            files = [
+                storage.sweep_path(run_dir, dataset.dataset_type, level, trained.key, trained.value)
+                for level in own
+            ]
+            bar.set_description(f"{trained.key} {trained.value}")
+            if all(_is_done(path, settings, trained) for path in files):
+                bar.update(len(settings.seeds) * (dataset.base_data_size + own[-1]))
+            else:
+                sweeps = sweep_model(problem, trained, dataset, own, settings, device, memory_budget, bar)
+                for path, sweep in zip(files, sweeps, strict=True):
+                    storage.save_sweep(path, sweep)
+            paths += files
+    return paths
+
+
+def sweep_model(
+    problem: Problem,
+    trained: TrainedModel,
+    dataset: Dataset,
+    levels: Sequence[int],
+    settings: SweepSettings,
+    device: torch.device,
+    memory_budget: float | None = None,
+    bar: tqdm | None = None,
+) -> Iterator[Sweep]:
+    """Sweep one model through its landscapes; yields one :class:`Sweep` for each level, in order.
+
+    The records are yielded one by one, so that only one is ever in memory beside the raw numbers.
+    """
+    x, y = dataset.upto(levels[-1])
+    sizes = [dataset.base_data_size + level for level in levels]
+    own_x, own_y = dataset.upto(min(trained.additional_data, len(dataset.x_additional)))
+    scale = compute_scale(settings.scaling, trained.model, problem, own_x, own_y)
+    n = num_perturbed(trained.model)
+    if isinstance(settings.search, Grid):
+        rays = PlainRays(problem, trained.model, x, y, sizes, scale, device)
+        batch_limit = 1 + int(_budget(memory_budget, device) // (8 * n))
+    else:
+        budget = _budget(memory_budget, device)
+        rays = FastRays(problem, trained.model, x, y, sizes, scale, device, memory_budget=budget)
+        batch_limit = rays.max_rows
+    traces: list[list[np.ndarray]] = [[] for _ in levels]
+    all_norms: list[float] = []
+    history = History()
+    for seeds in _batches(settings.seeds, min(batch_limit, LARGEST_BATCH)):
+        directions = draw_batch(seeds, n)
+        rays.load(directions)
+        batch_norms = norms(directions).numpy()
+        points = settings.search.trace(rays, settings.targets, history)
+        for k, landscape in enumerate(points):
+            traces[k] += [np.stack(landscape.ray(row)) for row in range(len(seeds))]
+        all_norms += batch_norms.tolist()
+        if bar is not None:
+            bar.update(len(seeds) * sizes[-1])
+            bar.set_postfix_str(_spread(points[-1], settings.targets[0], batch_norms))
+    for level, trace in zip(levels, traces, strict=True):
+        yield _record(trained, dataset, level, settings, scale.to(rays.theta), trace, all_norms)
+        trace.clear()
+
+
+def _record(
+    trained: TrainedModel,
+    dataset: Dataset,
+    level: int,
+    settings: SweepSettings,
+    scale: Tensor,
+    trace: list[np.ndarray],
+    all_norms: list[float],
+) -> Sweep:
+    rays = [
+        {
+            "loss": loss,
+            "coefficients": coefficients,
+            "accs": accs,
+            "perturbation_seed": seed,
+            "perturbation_norm": norm,
+        }
+        for (coefficients, loss, accs), seed, norm in zip(trace, settings.seeds, all_norms, strict=True)
+    ]
+    return Sweep(
+        wiggle_results=rays,
+        additional_data=level,
+        model_trained_data=trained.additional_data,
+        dataset_type=dataset.dataset_type,
+        base_dataset_size=dataset.base_data_size,
+        test_loss=trained.test_loss[-1],
+        test_accs=trained.test_accs[-1],
+        train_loss=trained.train_loss[-1],
+        num_params=len(scale),
+        state_dict={name: value.cpu().numpy() for name, value in trained.model.state_dict().items()},
+        scaling=settings.scaling,
+        log_det_scaling=log_det(scale),
+        search=settings.search.name,
+        loss_thresholds=sorted(settings.loss_thresholds),
+        acc_threshold=settings.acc_threshold,
+        key=trained.key,
+        value=trained.value,
+    )
+
+
+def resolve_device(device: str) -> torch.device:
+    """``"auto"`` → the first GPU if there is one, else the CPU; anything else as torch names it.
+
+    Raises:
+        InputError: torch does not know the device, or it is not there.
+    """
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        resolved = torch.device(device)
+        torch.empty(1, device=resolved)
+    except (RuntimeError, AssertionError) as error:
+        raise InputError(f"device {device!r}: {str(error).splitlines()[0]} (use auto, cpu or cuda)") from None
+    return resolved
+
+
+def _budget(memory_budget: float | None, device: torch.device) -> float:
+    if memory_budget is not None:
+        return memory_budget
+    free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else psutil.virtual_memory().available
+    return free / 4
+
+
+def _batches(seeds: range, limit: int) -> Iterator[range]:
+    start, size = 0, FIRST_BATCH
+    while start < len(seeds):
+        size = min(size, limit)
+        yield seeds[start : start + size]
+        start, size = start + size, size * 4
+
+
+def _spread(points, target: Target, batch_norms: np.ndarray) -> str:
+    """Threshold radii of the batch just done, in the largest landscape: median and range."""
+    _, hi = bracket(points, np.arange(len(batch_norms)), target)
+    radii = (hi * batch_norms)[np.isfinite(hi)]
+    if not len(radii):
+        return f"r({target.value:g}): none crossed"
+    return f"r({target.value:g}) = {np.median(radii):.4g} [{radii.min():.4g}, {radii.max():.4g}]"
+
+
+def _progress(plan, dataset: Dataset, num_directions: int) -> tqdm:
+    """A bar whose unit is one ray through one sample: what the time is proportional to."""
+    total = sum(num_directions * (dataset.base_data_size + levels[-1]) for _, levels in plan)
+    return tqdm(total=total, unit="sample·ray", unit_scale=True)
+
+
+def _is_done(path: Path, settings: SweepSettings, trained: TrainedModel) -> bool:
+    if not path.exists():
+        return False
+    try:
+        return settings.wrote(storage.load_sweep(path), trained)
+    except InputError:
+        return False  # damaged, or not a sweep: written again
+
+
+def _levels_of(trained: TrainedModel, levels: list[int], all_pairs: bool) -> list[int]:
+    if all_pairs or trained.key != ADDITIONAL:
+        return levels
+    return [level for level in levels if level <= trained.additional_data]
+
+
+def _levels(wanted: Sequence[int] | None, dataset: Dataset) -> list[int]:
+    levels = sorted({int(level) for level in (dataset.dataset_quantities if wanted is None else wanted)})
+    available = len(dataset.x_additional)
+    if not levels or levels[0] < 0 or levels[-1] > available:
+        raise InputError(
+            f"landscape_levels must lie within 0..{available} (the additional samples); got {wanted}"
+        )
+    return levels
+
+
+def _seeds(first: int, number: int) -> range:
+    if number < 1:
+        raise InputError(f"num_directions must be at least 1; got {number}")
+    return range(first, first + number)
+
+
+def _thresholds(thresholds: Sequence[float]) -> tuple[float, ...]:
+    if not len(thresholds) or not all(value > 0 and np.isfinite(value) for value in thresholds):
+        raise InputError(f"loss_thresholds must be a list of positive numbers; got {thresholds}")
+    return tuple(sorted({float(value) for value in thresholds}))
+
+
+def _search(search: str | Crossing | Grid, max_coefficient: float | None) -> Crossing | Grid:
+    if max_coefficient is not None and not max_coefficient > 0:
+        raise InputError(f"max_coefficient must be positive; got {max_coefficient}")
+    if not isinstance(search, str):
+        return search
+    if search == "crossing":
+        return Crossing() if max_coefficient is None else Crossing(max_coefficient=max_coefficient)
+    if search == "grid":
+        return (
+            Grid()
+            if max_coefficient is None
+            else Grid(tuple(max_coefficient * c for c in Grid().coefficients))
+        )
+    raise InputError(f'search must be "crossing" or "grid"; got {search!r}')
