@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-from torch import Tensor, nn
+
+if TYPE_CHECKING:  # what needs no models, such as estimating volumes, starts without torch
+    from torch import Tensor, nn
 
 ADDITIONAL = "additional"
 """The ``key`` of models that differ in their amount of additional data, as most experiments' do."""
@@ -51,9 +52,11 @@ class Dataset:
         return len(self.x_base_train)
 
     def upto(self, level: int) -> tuple[Tensor, Tensor]:
-        """Inputs and targets of the landscape of ``level``: base, then the first ``level`` additional samples."""
+        """Inputs and targets of the landscape of ``level``: base, then ``level`` additional samples."""
         if not 0 <= level <= len(self.x_additional):
             raise ValueError(f"level {level}: the data set has {len(self.x_additional)} additional samples")
+        import torch
+
         x = torch.cat([self.x_base_train, self.x_additional[:level]])
         y = torch.cat([self.y_base_train, self.y_additional[:level]])
         return x, y

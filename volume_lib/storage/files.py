@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from volume_lib.errors import InputError
 from volume_lib.storage.safe_pickle import RefusedName
@@ -56,6 +55,8 @@ def write_bytes(path: str | Path, data: bytes) -> None:
 
 
 def save_torch(path: Path, content: dict[str, Any]) -> None:
+    import torch
+
     # Through memory, because torch turns a full disk into an assertion about its zip writer.
     buffer = io.BytesIO()
     torch.save(content, buffer)

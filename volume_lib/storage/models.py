@@ -8,8 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from volume_lib.errors import InputError
 from volume_lib.records import ADDITIONAL, Dataset, TrainedModel
@@ -18,6 +16,8 @@ from volume_lib.storage.paths import MODELS_AND_DATA, TRAIN_NOTEBOOK, list_model
 from volume_lib.storage.safe_pickle import load_torch
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from volume_lib.problems.base import Problem
 
 _TENSORS = ("x_base_train", "y_base_train", "x_additional", "y_additional", "x_test", "y_test")
@@ -25,7 +25,7 @@ _TENSORS = ("x_base_train", "y_base_train", "x_additional", "y_additional", "x_t
 
 def _own_memory(tensor: Tensor) -> Tensor:
     """On the CPU, without the rest of the storage that a slice would take along into the file."""
-    return tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
+    return tensor.detach().cpu().contiguous().clone()
 
 
 def _plain(name: str, value: Any) -> Any:
@@ -36,7 +36,7 @@ def _plain(name: str, value: Any) -> Any:
         return {key: _plain(name, entry) for key, entry in value.items()}
     if isinstance(value, list | tuple):
         return type(value)(_plain(name, entry) for entry in value)
-    if value is None or isinstance(value, bool | int | float | str | Tensor):
+    if value is None or isinstance(value, bool | int | float | str):
         return value
     raise ValueError(
         f"{name}: a {type(value).__name__} cannot be stored; numbers, strings, lists and dicts can"
@@ -46,8 +46,8 @@ def _plain(name: str, value: Any) -> Any:
 def save_dataset(folder: str | Path, dataset: Dataset) -> Path:
     """Write ``<folder>/dataset.pt``."""
     content = {field.name: getattr(dataset, field.name) for field in fields(dataset)}
-    content |= {name: _own_memory(content[name]) for name in _TENSORS}
-    content = {name: _plain(name, value) for name, value in content.items()}
+    content = {name: _plain(name, value) for name, value in content.items() if name not in _TENSORS}
+    content |= {name: _own_memory(getattr(dataset, name)) for name in _TENSORS}
     path = Path(folder) / "dataset.pt"
     save_torch(path, content)
     return path
@@ -59,6 +59,8 @@ def load_dataset(folder: str | Path) -> Dataset:
     Files of older notebooks do not name their problem and data seed: ``problem`` is then ``""`` and
     ``data_seed`` the one in the name of the run folder, or -1.
     """
+    import torch
+
     path = Path(folder) / "dataset.pt"
     content = read(path, load_torch, TRAIN_NOTEBOOK)
     require(path, content, (*_TENSORS, "dataset_quantities", "dataset_type"), TRAIN_NOTEBOOK)
@@ -110,6 +112,8 @@ def load_model(path: str | Path, problem: Problem) -> TrainedModel:
     Files of older notebooks hold their weights under ``model_state`` and do not say how the model was
     built: then it is the problem's default of that class.
     """
+    import torch
+
     path = Path(path)
     content = read(path, load_torch, TRAIN_NOTEBOOK)
     if isinstance(content, dict) and "state_dict" not in content and "model_state" in content:

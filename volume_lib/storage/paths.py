@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from pathlib import Path
 
@@ -62,6 +63,25 @@ def list_sweeps(run_dir: str | Path, dataset_type: str | None = None) -> dict[in
         if files:
             levels.setdefault(_number(folder), []).extend(files)
     return dict(sorted(levels.items()))
+
+
+def list_runs(experiment_dir: str | Path) -> list[Path]:
+    """The run folders ``model_<m>_data_<d>`` of an experiment, by model seed, then data seed."""
+    folders = [p for p in Path(experiment_dir).glob("*") if re.fullmatch(r"model_\d+_data_\d+", p.name)]
+    seeds = {p: tuple(int(v) for v in re.findall(r"\d+", p.name)) for p in folders if p.is_dir()}
+    return sorted(seeds, key=lambda p: seeds[p])
+
+
+def list_results(run_dir: str | Path) -> dict[tuple[str, int, float], Path]:
+    """(dataset type, landscape level, loss threshold) → the ``results.json`` files of a run."""
+    found = {}
+    for path in Path(run_dir).glob("*/loss_*/results.json"):
+        landscape = re.fullmatch(r"([a-z]+)_(\d+)", path.parent.parent.name)
+        with contextlib.suppress(ValueError):
+            threshold = float(path.parent.name.removeprefix("loss_"))
+            if landscape:
+                found[landscape[1], int(landscape[2]), threshold] = path
+    return dict(sorted(found.items()))
 
 
 def _number(path: Path) -> int:

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from torch import Tensor
 
 from volume_lib.storage.files import read, require, save_npz, write_bytes
 from volume_lib.storage.paths import (
@@ -29,7 +28,7 @@ def _to_json(value: Any, key: str) -> Any:
     """Plain JSON values; minus infinity (log of zero) and unknown numbers (NaN, infinite losses) as null."""
     if isinstance(value, dict):
         return {str(name): _to_json(entry, str(name)) for name, entry in value.items()}
-    if isinstance(value, np.ndarray | np.generic | Tensor):
+    if isinstance(value, np.ndarray | np.generic):
         value = value.tolist()
     if isinstance(value, list | tuple):
         return [_to_json(entry, key) for entry in value]

@@ -15,15 +15,18 @@ import zipfile
 from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
 try:  # numpy 2
     from numpy._core import multiarray
 except ImportError:  # numpy 1
     from numpy.core import multiarray  # type: ignore[no-redef]
+
+
+if TYPE_CHECKING:
+    import torch
 
 
 class RefusedName(pickle.UnpicklingError):
@@ -63,6 +66,8 @@ class _Tensor:
     __slots__ = ()
 
     def __call__(self, storage: Any, offset: int, size: Any, stride: Any, *_: Any) -> torch.Tensor:
+        import torch
+
         return torch._utils._rebuild_tensor_v2(storage, offset, size, stride, False, OrderedDict())
 
 
@@ -138,6 +143,8 @@ def load_npz(path: Path) -> dict[str, np.ndarray]:
 
 
 def _torch_load(file: Any) -> Any:
+    import torch
+
     scalars = {type(np.dtype(kind)) for kind in "?bhilqBHILQefd"}
     allowed: list[Any] = [np.ndarray, np.dtype, *scalars]
     for core in ("numpy.core", "numpy._core"):

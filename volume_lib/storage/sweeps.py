@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from volume_lib.errors import InputError
 from volume_lib.records import ADDITIONAL, Sweep
@@ -59,10 +58,15 @@ def load_sweep(path: str | Path) -> Sweep:
         content[field.name] = value.tolist() if isinstance(value, np.ndarray) else value
     content["wiggle_results"] = [_ray(path, ray) for ray in content["wiggle_results"]]
     state = content["state_dict"]
-    content["state_dict"] = {name: np.asarray(torch.as_tensor(value)) for name, value in state.items()}
+    content["state_dict"] = {name: _numpy(value) for name, value in state.items()}
     for name in ("test_loss", "test_accs", "train_loss"):  # older files hold the curve over the epochs
         content[name] = float(np.atleast_1d(content[name])[-1])
     return Sweep(**content)
+
+
+def _numpy(weights: Any) -> np.ndarray:
+    """Weights as an array; older files hold tensors."""
+    return weights.numpy() if hasattr(weights, "numpy") else np.asarray(weights)
 
 
 def _ray(path: Path, ray: dict[str, Any]) -> dict[str, Any]:
