@@ -8,9 +8,10 @@ parameters: no dropout, no batch normalisation.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -40,6 +41,18 @@ class MLP(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.tail(self.stem(x))
+
+    def stacked_forward(self, parameters: Mapping[str, Tensor], x: Tensor) -> Tensor:
+        """(M, N, output_dim) outputs of M networks of this shape for their inputs (M, N, ...).
+
+        ``parameters`` are stacked by name, (M, ...) each. What ``vmap`` of :meth:`forward` computes, in one
+        operation for each layer.
+        """
+        h = x.flatten(2)
+        for i in range(len(self.layers)):
+            weight, bias = parameters[f"layers.{i}.weight"], parameters[f"layers.{i}.bias"]
+            h = torch.baddbmm(bias.unsqueeze(1), F.relu(h) if i else h, weight.mT)
+        return h
 
 
 class CNN(nn.Module):

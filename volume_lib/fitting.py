@@ -1,0 +1,355 @@
+"""The training loop: one model, or several small ones side by side.
+
+Small networks spend their time between operations rather than in them. Models of one shape can therefore be
+stacked, their parameters (M, ...) and batches (M, B, ...), and stepped together; each keeps its own
+samples, batch order, learning rate and length, so that it ends with the weights that it would
+have had alone, to float rounding.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, vmap
+
+from volume_lib.errors import InputError
+from volume_lib.optimizers import OPTIMIZERS, SCHEDULES, sam_ascent
+from volume_lib.problems.base import Problem
+
+EVALUATION_BATCH = 2_500
+"""Samples that are evaluated at once."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How models are trained; the names are those of :func:`volume_lib.training.train_models`."""
+
+    optimizer: str = "adam"
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.0
+    lr_schedule: str | None = None
+    target_train_loss: float | None = None
+    sam_rho: float = 0.0
+    sam_adaptive: bool = False
+
+
+@dataclass
+class Job:
+    """One model to train, on samples ``start`` to ``start + size`` of the pool that its group shares.
+
+    ``snapshots`` are the epochs after which it is reported, the last of them the length of its training;
+    ``schedule_epochs`` the epochs that the learning-rate schedule spans.
+    """
+
+    name: str
+    model: nn.Module
+    size: int
+    batch_size: int
+    snapshots: list[int]
+    schedule_epochs: int
+    seed: int
+    start: int = 0
+    train_loss: list[float] = field(default_factory=list)
+    train_accs: list[float] = field(default_factory=list)
+    test_loss: list[float] = field(default_factory=list)
+    test_accs: list[float] = field(default_factory=list)
+
+    @property
+    def epochs(self) -> int:
+        return self.snapshots[-1]
+
+    @property
+    def steps(self) -> int:
+        """Steps of one epoch."""
+        return math.ceil(self.size / self.batch_size)
+
+    def curves(self) -> dict[str, list[float]]:
+        names = ("train_loss", "test_loss", "train_accs", "test_accs")
+        return {name: list(getattr(self, name)) for name in names}
+
+
+class Stack:
+    """The parameters of M models of one shape as the rows of one matrix, and their outputs.
+
+    ``parameters`` and ``gradients`` are (M, n), in the order of ``named_parameters``. Every named parameter
+    is a view of the first, so that an optimiser's step is a handful of operations whatever the number
+    of layers.
+    """
+
+    def __init__(self, template: nn.Module, parameters: Tensor):
+        self.template = template
+        self.parameters = parameters
+        self.gradients = torch.zeros_like(parameters)
+        self.named: dict[str, Tensor] = {}
+        begin = 0
+        for name, parameter in template.named_parameters():
+            entries = slice(begin, begin + parameter.numel())
+            begin = entries.stop
+            if len(parameters) == 1:  # the model's own parameters: calling it costs nothing extra
+                shape, view = parameter.shape, parameter.requires_grad_()
+                view.data = parameters[0, entries].view(shape)
+            else:
+                shape = (len(parameters), *parameter.shape)
+                view = parameters[:, entries].view(shape).requires_grad_()
+            self.named[name] = view
+
+    def outputs(self, x: Tensor) -> Tensor:
+        """(M, B, ...) outputs for (M, B, ...) inputs, differentiable in the parameters."""
+        if len(self.parameters) == 1:
+            return self.template(x[0])[None]
+        if hasattr(self.template, "stacked_forward"):
+            return self.template.stacked_forward(self.named, x)
+        return vmap(lambda named, x: functional_call(self.template, named, (x,)))(self.named, x)
+
+    def differentiate(self, loss: Tensor) -> None:
+        """Leave the gradient of ``loss`` in ``gradients``."""
+        parts = torch.autograd.grad(loss, list(self.named.values()), materialize_grads=True)
+        torch.cat([part.reshape(len(self.parameters), -1) for part in parts], dim=1, out=self.gradients)
+
+    def keep(self, rows: Tensor) -> Stack:
+        return Stack(self.template, self.parameters[rows])
+
+    def state_dict(self, row: int) -> dict[str, Tensor]:
+        """A copy of one model's parameters and buffers, on the CPU."""
+        parameters = self.parameters[row].detach().cpu()
+        state = {name: buffer.detach().cpu().clone() for name, buffer in self.template.named_buffers()}
+        begin = 0
+        for name, parameter in self.template.named_parameters():
+            state[name] = parameters[begin : begin + parameter.numel()].view(parameter.shape).clone()
+            begin += parameter.numel()
+        return state
+
+
+def flat_parameters(model: nn.Module) -> Tensor:
+    return torch.cat([parameter.detach().flatten() for parameter in model.parameters()])
+
+
+def epoch_orders(job: Job) -> Iterator[Tensor]:
+    """Endless (size,) sample orders of successive epochs, decided by the job's seed.
+
+    A whole epoch in one batch needs no order: it stays as it is.
+    """
+    if job.steps == 1:
+        while True:
+            yield torch.arange(job.size)
+    generator = torch.Generator().manual_seed(job.seed)
+    ahead = max(1, 50_000 // job.size)  # many short epochs are drawn at once
+    while True:
+        yield from torch.rand(ahead, job.size, generator=generator).argsort(dim=1, stable=True)
+
+
+class Fit:
+    """Trains the models of ``jobs`` side by side; :meth:`run` does all of it.
+
+    ``x``, ``y`` hold the training samples of all jobs, ``x_test``, ``y_test`` the test samples, all on the
+    device that is to do the work. Calls ``report(job, epoch, state_dict)`` after each of a job's
+    snapshots, when the last entries of the job's curves are those of exactly these weights on all
+    samples, and ``tick(job, samples)`` after each epoch.
+    """
+
+    def __init__(
+        self,
+        problem: Problem,
+        jobs: list[Job],
+        data: tuple[Tensor, Tensor, Tensor, Tensor],
+        settings: Settings,
+        report: Callable[[Job, int, dict[str, Tensor]], None],
+        tick: Callable[[Job, int], None],
+    ):
+        self.problem, self.settings, self.report, self.tick = problem, settings, report, tick
+        self.x, self.y, self.x_test, self.y_test = data
+        self.jobs = list(jobs)
+        self.device = self.x.device
+        template = jobs[0].model.to(self.device)
+        rows = [flat_parameters(job.model.to(self.device)) for job in jobs]
+        self.stack = Stack(template, torch.stack(rows))
+        self.optimizer = OPTIMIZERS[settings.optimizer](settings.weight_decay)
+        self.orders = {id(job): epoch_orders(job) for job in jobs}
+        self.step_of_epoch = [0] * len(jobs)
+        self.tables = [self._batch_table(job) for job in jobs]
+        self._clear_sums()
+
+    def run(self) -> None:
+        while self.jobs:
+            # all models step together until the first of them ends its epoch
+            steps = min(job.steps - done for job, done in zip(self.jobs, self.step_of_epoch, strict=True))
+            for offset in range(steps):
+                self._step(offset)
+            ended = []
+            for row, job in enumerate(self.jobs):
+                self.step_of_epoch[row] += steps
+                if self.step_of_epoch[row] == job.steps:
+                    ended.append(row)
+            self._end_epochs(ended)
+
+    # ---- one step
+
+    def _batch_table(self, job: Job) -> Tensor:
+        """(steps, batch) pool indices of the job's next epoch, the last batch padded by any sample."""
+        order = next(self.orders[id(job)]) + job.start
+        width = min(job.batch_size, job.size)
+        padding = job.steps * width - job.size
+        if padding:
+            order = torch.cat([order, order.new_full((padding,), job.start)])
+        return order.view(job.steps, width).to(self.device)
+
+    def _batch(self, offset: int) -> tuple[Tensor, Tensor | None]:
+        """(M, B) indices into the pool and (M, B) whether each counts; None: all do."""
+        rows, counts = [], []
+        for job, table, done in zip(self.jobs, self.tables, self.step_of_epoch, strict=True):
+            step = done + offset
+            rows.append(table[step])
+            counts.append(min(job.batch_size, job.size - step * job.batch_size))
+        width = max(counts)
+        indices = torch.stack([_fit_width(row, width) for row in rows])
+        if min(counts) == width:
+            return indices, None
+        sizes = torch.tensor(counts, device=self.device)[:, None]
+        return indices, torch.arange(width, device=self.device) < sizes
+
+    def _step(self, offset: int) -> None:
+        indices, present = self._batch(offset)
+        batch = self.x[indices], self.y[indices], present
+        settings, parameters, gradients = self.settings, self.stack.parameters, self.stack.gradients
+        losses, correct = self._gradients(*batch)
+        if settings.sam_rho:
+            before = parameters.clone()
+            parameters.add_(sam_ascent(parameters, gradients, settings.sam_rho, settings.sam_adaptive))
+            self._gradients(*batch)
+            parameters.copy_(before)
+        self.optimizer.step(parameters, gradients, self._learning_rates(offset))
+        self.loss_sums += losses
+        self.correct_sums += correct
+
+    def _gradients(self, x: Tensor, y: Tensor, present: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Leave the gradient of each model's mean batch loss; returns (M,) sums of losses and of hits."""
+        outputs = self.stack.outputs(x).flatten(0, 1)
+        targets = y.flatten(0, 1)
+        losses = self.problem.per_sample_loss(outputs, targets).view(y.shape[:2])
+        with torch.no_grad():
+            correct = self.problem.correct(outputs, targets).view(y.shape[:2])
+        if present is None:
+            self.stack.differentiate(losses.mean(1).sum())
+        else:
+            losses, correct = losses * present, correct * present
+            self.stack.differentiate((losses.sum(1) / present.sum(1)).sum())
+        return losses.detach().sum(1, dtype=torch.float64), correct.sum(1, dtype=torch.float64)
+
+    def _learning_rates(self, offset: int) -> Tensor | float:
+        if self.settings.lr_schedule is None:
+            return self.settings.learning_rate
+        schedule = SCHEDULES[self.settings.lr_schedule]
+        rates = []
+        for job, done in zip(self.jobs, self.step_of_epoch, strict=True):
+            steps = len(job.train_loss) * job.steps + done + offset
+            rates.append(self.settings.learning_rate * schedule(steps / (job.schedule_epochs * job.steps)))
+        return rates[0] if len(rates) == 1 else torch.tensor(rates, device=self.device)[:, None]
+
+    # ---- the end of an epoch
+
+    def _clear_sums(self) -> None:
+        self.loss_sums = torch.zeros(len(self.jobs), dtype=torch.float64, device=self.device)
+        self.correct_sums = torch.zeros_like(self.loss_sums)
+
+    def _end_epochs(self, rows: list[int]) -> None:
+        loss_sums, correct_sums = self.loss_sums.tolist(), self.correct_sums.tolist()
+        self.loss_sums[rows] = 0
+        self.correct_sums[rows] = 0
+        finished = set()
+        for row in rows:
+            job = self.jobs[row]
+            job.train_loss.append(loss_sums[row] / job.size)
+            job.train_accs.append(correct_sums[row] / job.size)
+            if math.isnan(job.train_loss[-1]):
+                raise InputError(
+                    f"{job.name}: the training loss is not a number after {len(job.train_loss)} epochs; "
+                    f"lower learning_rate ({self.settings.learning_rate:g})"
+                )
+        self._test(rows)
+        for row in rows:
+            if self._end_epoch(row):
+                finished.add(row)
+        going = [row for row in range(len(self.jobs)) if row not in finished]
+        for row in rows:
+            if row not in finished:
+                self.step_of_epoch[row] = 0
+                if self.jobs[row].steps > 1:
+                    self.tables[row] = self._batch_table(self.jobs[row])
+        if finished:
+            self._keep(going)
+
+    def _end_epoch(self, row: int) -> bool:
+        """Report the model if it is due; whether its training is over."""
+        job, epoch = self.jobs[row], len(self.jobs[row].train_loss)
+        self.tick(job, job.size)
+        target = self.settings.target_train_loss
+        close = target is not None and job.train_loss[-1] <= target
+        if not close and epoch not in job.snapshots:
+            return False
+        samples = slice(job.start, job.start + job.size)
+        loss, accuracy = self.evaluate([row], self.x[samples], self.y[samples])[0]
+        over = epoch == job.epochs or (target is not None and loss <= target)
+        if over or epoch in job.snapshots:
+            running = job.train_loss[-1], job.train_accs[-1]
+            job.train_loss[-1], job.train_accs[-1] = loss, accuracy
+            job.test_loss[-1], job.test_accs[-1] = self.evaluate([row], self.x_test, self.y_test)[0]
+            self.report(job, epoch, self.stack.state_dict(row))
+            job.train_loss[-1], job.train_accs[-1] = running
+        return over
+
+    def _test(self, rows: list[int]) -> None:
+        """Append test loss and accuracy of the models ``rows``; between evaluations the last ones stand."""
+        due = []
+        for row in rows:
+            job = self.jobs[row]
+            if (len(job.train_loss) - 1) % test_interval(job.epochs, job.size, len(self.x_test)) == 0:
+                due.append(row)
+            else:
+                job.test_loss.append(job.test_loss[-1])
+                job.test_accs.append(job.test_accs[-1])
+        for row, (loss, accuracy) in zip(due, self.evaluate(due, self.x_test, self.y_test), strict=True):
+            self.jobs[row].test_loss.append(loss)
+            self.jobs[row].test_accs.append(accuracy)
+
+    @torch.no_grad()
+    def evaluate(self, rows: list[int], x: Tensor, y: Tensor) -> list[tuple[float, float]]:
+        """Mean loss and accuracy of each of the models ``rows`` over the samples (N, ...)."""
+        if not rows:
+            return []
+        stack = self.stack if len(rows) == len(self.jobs) else self.stack.keep(torch.tensor(rows))
+        sums = torch.zeros(2, len(rows), dtype=torch.float64, device=self.device)
+        for xs, ys in zip(x.split(EVALUATION_BATCH), y.split(EVALUATION_BATCH), strict=True):
+            outputs = stack.outputs(xs.expand(len(rows), *xs.shape)).flatten(0, 1)
+            targets = ys.expand(len(rows), *ys.shape).flatten(0, 1)
+            for total, values in zip(sums, (self.problem.per_sample_loss, self.problem.correct), strict=True):
+                total += values(outputs, targets).view(len(rows), len(xs)).sum(1, dtype=torch.float64)
+        return [(loss, accuracy) for loss, accuracy in (sums / len(x)).T.tolist()]
+
+    def _keep(self, rows: list[int]) -> None:
+        """Go on with the models ``rows`` alone."""
+        self.jobs = [self.jobs[row] for row in rows]
+        self.tables = [self.tables[row] for row in rows]
+        self.step_of_epoch = [self.step_of_epoch[row] for row in rows]
+        index = torch.tensor(rows, dtype=torch.long, device=self.device)
+        self.stack = self.stack.keep(index)
+        self.optimizer.keep(index)
+        self.loss_sums, self.correct_sums = self.loss_sums[index], self.correct_sums[index]
+
+
+def test_interval(epochs: int, train_size: int, test_size: int) -> int:
+    """Epochs from one test evaluation to the next.
+
+    Often enough that a curve has a hundred points, and every epoch where the test set costs less than a
+    tenth of the training, a training sample counting three times (a backward pass is two forward ones).
+    """
+    return max(1, min(math.ceil(epochs / 100), math.ceil(10 * test_size / (3 * train_size))))
+
+
+def _fit_width(row: Tensor, width: int) -> Tensor:
+    if len(row) >= width:
+        return row[:width]
+    return torch.cat([row, row[:1].expand(width - len(row))])
