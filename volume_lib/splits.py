@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from volume_lib.errors import InputError
-from volume_lib.problems.base import Problem, near_match
+from volume_lib.errors import InputError, near_match
+from volume_lib.problems.base import Problem
 from volume_lib.records import Dataset
 
 DATASET_TYPES = ("data", "poison", "noise")

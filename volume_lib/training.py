@@ -15,10 +15,10 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from volume_lib import storage
-from volume_lib.errors import InputError
+from volume_lib.errors import InputError, near_match
 from volume_lib.fitting import Fit, Job, Settings
 from volume_lib.optimizers import OPTIMIZERS, SCHEDULES
-from volume_lib.problems.base import Problem, near_match
+from volume_lib.problems.base import Problem
 from volume_lib.records import ADDITIONAL, Dataset, TrainedModel
 
 VARIES = ("batch_size", "epochs")

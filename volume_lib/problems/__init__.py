@@ -7,10 +7,10 @@ import importlib.util
 import sys
 from pathlib import Path
 
-from volume_lib.errors import InputError
-from volume_lib.problems.base import Problem, data_root, near_match
+from volume_lib.errors import InputError, near_match
+from volume_lib.problems.base import Problem, data_root
 
-__all__ = ["Problem", "data_root", "get_problem", "near_match", "problem_names"]
+__all__ = ["Problem", "data_root", "get_problem", "problem_names"]
 
 # Module and class of every problem; imported when asked for.
 _PROBLEMS = {

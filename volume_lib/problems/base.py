@@ -19,11 +19,9 @@ Cross-entropy and top-1 accuracy are the defaults of everything else.
 
 from __future__ import annotations
 
-import difflib
 import inspect
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -31,19 +29,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from volume_lib.errors import InputError
+from volume_lib.errors import InputError, near_match
 from volume_lib.records import Data
 
 
 def data_root() -> Path:
     """Where data sets are looked for and downloaded to: ``VOLUME_LIB_DATA``, else ``~/.cache/volume_lib``."""
     return Path(os.environ.get("VOLUME_LIB_DATA") or "~/.cache/volume_lib").expanduser()
-
-
-def near_match(word: str, known: Iterable[str]) -> str:
-    """`` (did you mean "…"?)`` if one of ``known`` resembles ``word``, else an empty string."""
-    matches = difflib.get_close_matches(str(word), list(known), n=1)
-    return f' (did you mean "{matches[0]}"?)' if matches else ""
 
 
 class Problem(ABC):
