@@ -3,6 +3,7 @@
 Nothing is saved or shown unless asked: :func:`save` writes a figure's file.
 """
 
+from volume_lib.plots.experiment import against_volume, volume_against_data, volume_against_landscape
 from volume_lib.plots.results import log_volumes, rank_agreement, rank_probabilities, volume_against_test_loss
 from volume_lib.plots.run import (
     loss_curves,
@@ -13,21 +14,30 @@ from volume_lib.plots.run import (
     training_curves,
 )
 from volume_lib.plots.samples import decision_boundary, samples
+from volume_lib.plots.statistics import agreement, compare, power_law, rank_table, residuals
 from volume_lib.plots.style import level_styles, save
 
 __all__ = [
+    "against_volume",
+    "agreement",
+    "compare",
     "decision_boundary",
     "level_styles",
     "log_volumes",
     "loss_curves",
+    "power_law",
     "radii_histogram",
     "rank_agreement",
     "rank_probabilities",
+    "rank_table",
     "ray_profiles",
+    "residuals",
     "samples",
     "save",
     "test_accuracies",
     "test_loss",
     "training_curves",
+    "volume_against_data",
+    "volume_against_landscape",
     "volume_against_test_loss",
 ]

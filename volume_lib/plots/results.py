@@ -14,6 +14,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from scipy.stats import rankdata
 
+from volume_lib.analysis import minima_of
 from volume_lib.plots import style
 
 Results = Mapping[str, Any]
@@ -33,10 +34,10 @@ def log_volumes(
     """
     several = [results] if isinstance(results, Mapping) else list(results)
     ax = style.new_axes(ax, height=0.85)
-    models = sorted({level for r in several for level in model_levels(r)})
+    models = sorted({level for r in several for level in minima_of(r)})
     styles = style.level_styles([*(levels or []), *models])
     for result in sorted(several, key=lambda r: r["loss_landscape_data_param"]):
-        x = np.asarray(model_levels(result), dtype=float)
+        x = np.asarray(minima_of(result), dtype=float)
         y = as_floats(result[f"{quantity}_values"])
         order = np.argsort(x)
         landscape = int(result["loss_landscape_data_param"])
@@ -58,7 +59,7 @@ def log_volumes(
                     x[i], y[i], yerr=errors[:, i : i + 1], **look, ms=4.5, ls="none", lw=0.9, capsize=2
                 )
             else:
-                _zero_volume(ax, x[i], look["color"])
+                style.no_volume(ax, x[i], look["color"])
     style.data_axis(ax, models)
     unit = style.nats_axis(ax.yaxis, [as_floats(r[f"{quantity}_values"]).max() for r in several])
     if len(several) > 1:
@@ -81,7 +82,7 @@ def volume_against_test_loss(
 ) -> Axes:
     """Test loss (nats) of each minimum against its log volume in this landscape."""
     ax = style.new_axes(ax, height=0.85)
-    models = model_levels(results)
+    models = minima_of(results)
     styles = style.level_styles([*(levels or []), *models])
     x, y = as_floats(results[f"{quantity}_values"]), as_floats(results["test_loss_values"])
     errors = _errors(results, quantity, x)
@@ -120,7 +121,7 @@ def rank_agreement(results: Results, ax: Axes | None = None, *, levels: Sequence
     smaller volume in a fixed landscape and a lower test loss. Equal values share their mean rank.
     """
     ax = style.new_axes(ax, height=0.8)
-    models = model_levels(results)
+    models = minima_of(results)
     styles = style.level_styles([*(levels or []), *models])
     columns = {
         "most data": rankdata(-np.asarray(models, dtype=float)),
@@ -160,13 +161,8 @@ def rank_probabilities(results: Results, ax: Axes | None = None) -> Axes:
     return style.finish(ax, "directions in the subset", "probability")
 
 
-def model_levels(results: Results) -> list[int]:
-    """What tells the minima apart, in the order of the lists: data levels, or batch sizes, epochs …"""
-    return [int(v) for v in results.get("key_values", results["model_data_levels"])]
-
-
 def data_words(results: Results) -> str:
-    """The words for :func:`model_levels`, for an axis."""
+    """The words for :func:`~volume_lib.analysis.minima_of`, for an axis."""
     return style.data_label(results.get("key", "additional"), results.get("dataset_type", "data"))
 
 
@@ -185,9 +181,3 @@ def _errors(results: Results, quantity: str, values: np.ndarray) -> np.ndarray:
     with np.errstate(invalid="ignore"):
         errors = np.abs(bounds - centre)
     return np.where(np.isfinite(errors), errors, 0.0)
-
-
-def _zero_volume(ax: Axes, x: float, colour: str) -> None:
-    ax.plot(
-        x, 0.03, marker="v", mfc="none", color=colour, ms=5, ls="none", transform=ax.get_xaxis_transform()
-    )

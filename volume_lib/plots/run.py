@@ -14,6 +14,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
+from volume_lib.analysis import curve_samples
 from volume_lib.plots import style
 from volume_lib.records import ADDITIONAL, Sweep, TrainedModel
 
@@ -122,7 +123,7 @@ def ray_profiles(
     ax.set_ylim(min([*lowest, *loss_thresholds]) / 2, 10 * max(loss_thresholds))
     if furthest:
         ax.set_xlim(0, 1.25 * max(furthest))
-    style.legend(ax, f"{_models_title(sweeps)}; landscape: +{sweeps[0].additional_data:,}", handles)
+    style.legend(ax, f"landscape: +{sweeps[0].additional_data:,} samples\n{_models_title(sweeps)}", handles)
     return style.finish(ax, "coefficient", "loss (nats)")
 
 
@@ -186,26 +187,24 @@ def loss_curves(
     or more gives this minimum no volume.
     """
     ax = style.new_axes(ax, height=0.85)
-    entries = sorted(cutoffs.values(), key=lambda entry: entry["additional_data"])
-    styles = style.level_styles([*(levels or []), *(entry["additional_data"] for entry in entries)])
+    entries = {int(key.rpartition("_")[2]): entry for key, entry in cutoffs.items()}
+    styles = style.level_styles([*(levels or []), *entries])
     shown: list[float] = []
     longest = 1
-    for entry in entries:
-        look = styles[int(entry["additional_data"])]
+    for level, entry in sorted(entries.items()):
+        look = styles[level]
         curve = np.asarray([np.nan if v is None else v for v in entry["loss_curve"]], dtype=float)
-        samples = np.arange(1, len(curve) + 1)
+        samples = curve_samples(entry)
         keep = _thin(len(curve), 400)
-        ax.plot(
-            samples[keep], curve[keep], color=look["color"], lw=1.1, label=f"{entry['additional_data']:,}"
-        )
+        ax.plot(samples[keep], curve[keep], color=look["color"], lw=1.1, label=f"{level:,}")
         if loss_threshold is not None:
             base = int(entry.get("base_train_size", 1))
-            above = np.flatnonzero(curve[base - 1 :] > loss_threshold)
+            above = np.flatnonzero((samples >= base) & ~(curve <= loss_threshold))
             if above.size:
-                at = base - 1 + above[0]
+                at = above[0]
                 ax.plot(samples[at], curve[at], **look, ms=4.5, mec="white", mew=0.6, ls="none", zorder=4)
         shown.extend(curve[curve > 0])
-        longest = max(longest, len(curve))
+        longest = max(longest, int(samples[-1]))
     if loss_threshold is not None:
         ax.axhline(loss_threshold, color=style.GREY, lw=0.7, ls=(0, (4, 3)))
     if longest > 30:

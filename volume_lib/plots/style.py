@@ -143,37 +143,28 @@ def wants_log(values: Any, ratio: float = 30.0) -> bool:
     return v.size > 1 and v.max() / v.min() > ratio
 
 
-def data_axis(ax: Axes, values: Any) -> None:
+def data_axis(ax: Axes, values: Any, *, log: bool = False) -> None:
     """Horizontal axis for amounts (samples, batch sizes): linear, log, or symlog when 0 is among them."""
     v = np.unique(np.asarray(values, dtype=float))
-    if not wants_log(v):
+    v = v[np.isfinite(v)]
+    if not (log or wants_log(v, ratio=10.0)):
         ax.xaxis.set_major_formatter(FuncFormatter(_plain))
-    elif v.min() > 0:
+        return
+    smallest, largest = v[v > 0].min(), v.max()
+    if v.min() > 0:
         ax.set_xscale("log")
-        if np.log10(v.max() / v.min()) < 2.5:
-            ax.xaxis.set_major_formatter(FuncFormatter(_plain))
-            ax.xaxis.set_major_locator(LogLocator(subs=(1.0, 3.0)))
-            ax.xaxis.set_minor_formatter(NullFormatter())
     else:
-        smallest = v[v > 0].min()
         ax.set_xscale("symlog", linthresh=smallest, linscale=0.4)
-        decades = 10.0 ** np.arange(np.ceil(np.log10(smallest)), np.floor(np.log10(v.max())) + 1)
-        ax.xaxis.set_major_locator(FixedLocator([0.0, *decades]))
-        ax.xaxis.set_major_formatter(FuncFormatter(_plain if v.max() < 1e4 else _power))
-        ax.xaxis.set_minor_locator(
-            FixedLocator(
-                [
-                    d * m
-                    for d in (decades[0] / 10, *decades)
-                    for m in range(2, 10)
-                    if smallest <= d * m <= v.max()
-                ]
-                if len(decades)
-                else []
-            )
-        )
-    if len(v) and v.min() == 0 and v.max() > 0:
-        ax.set_xlim(left=-0.06 * v.max() if not wants_log(v) else -0.25 * v[v > 0].min())
+        ax.set_xlim(left=-0.25 * smallest)
+    decades = 10.0 ** np.arange(np.floor(np.log10(smallest)) - 1, np.ceil(np.log10(largest)) + 1)
+    short = largest / smallest < 10**2.5
+    majors = [d * m for d in decades for m in ((1, 3) if short else (1,))]
+    minors = [d * m for d in decades for m in range(1, 10) if d * m >= smallest or v.min() > 0]
+    majors = [m for m in majors if m >= smallest or v.min() > 0]
+    ax.xaxis.set_major_locator(FixedLocator(majors if v.min() > 0 else [0.0, *majors]))
+    ax.xaxis.set_minor_locator(FixedLocator(minors))
+    ax.xaxis.set_major_formatter(FuncFormatter(_plain if largest < 1e4 or short else _power))
+    ax.xaxis.set_minor_formatter(NullFormatter())
 
 
 def nats_axis(axis: Axis, values: Any) -> str:
@@ -201,6 +192,13 @@ def loss_axis(ax: Axes, values: Any, axis: str = "y") -> None:
     which.set_minor_formatter(NullFormatter())
 
 
+def no_volume(ax: Axes, x: float, colour: str) -> None:
+    """Open triangle at the foot of the axes: the log of nothing has no height."""
+    ax.plot(
+        x, 0.03, marker="v", mfc="none", color=colour, ms=5, ls="none", transform=ax.get_xaxis_transform()
+    )
+
+
 def save(figure: Figure | Axes, path: str | Path, dpi: int = PRINT_DPI) -> Path:
     """Write the figure (or the figure of an axes) to ``path``, atomically; the suffix says the format."""
     path = Path(path)
@@ -216,7 +214,7 @@ def save(figure: Figure | Axes, path: str | Path, dpi: int = PRINT_DPI) -> Path:
 
 
 def _plain(value: float, _: int | None = None) -> str:
-    return f"{value:,.0f}" if abs(value) >= 1e4 else f"{value:g}"
+    return f"{value:,.0f}" if abs(value) >= 1e3 else f"{value:g}"
 
 
 def _power(value: float, _: int | None = None) -> str:

@@ -1,0 +1,293 @@
+"""The analysis against an experiment whose every number is known in closed form."""
+
+from __future__ import annotations
+
+import csv
+import itertools
+import math
+import shutil
+import time
+
+import numpy as np
+import pytest
+import synthetic_experiment as known
+from hypothesis import given
+from hypothesis import strategies as st
+
+from volume_lib import analysis, plots, storage
+from volume_lib.errors import InputError
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for seed in range(3):
+        known.write_run(tmp_path / "low_data" / "base", seed)
+    return tmp_path / "low_data" / "base"
+
+
+def test_the_table_holds_what_the_files_say(folder):
+    experiment = analysis.load_experiment(folder)
+    assert experiment.runs == ["model_0_data_10", "model_1_data_11", "model_2_data_12"]
+    assert experiment.name == "low_data/base"
+    assert experiment.landscapes == experiment.minima == list(known.LEVELS)
+    assert len(experiment.table) == 3 * 15 and not experiment.left_out and not experiment.notes
+    for row in experiment.table:
+        seed, minimum, landscape = (int(row[c]) for c in ("model_seed", "minimum", "landscape"))
+        volume = known.log_volume(seed, minimum, landscape)
+        assert row["data_seed"] == seed + 10
+        assert row["log_exp_r_n"] == pytest.approx(volume, rel=1e-15)
+        assert (row["ci_low"], row["ci_high"]) == pytest.approx((volume - 3, volume + 1))
+        assert row["log_volume"] == pytest.approx(volume - 100)
+        assert row["test_loss"] == pytest.approx(known.test_loss_value(seed, minimum))
+        assert row["test_acc"] == pytest.approx(1 - known.test_loss_value(seed, minimum))
+        assert row["train_size"] == known.BASE + minimum and row["landscape_size"] == known.BASE + landscape
+        expected = known.cutoff(minimum)
+        assert row["cutoff"] == (expected if expected <= max(known.LEVELS) else math.inf)
+    assert experiment.minima_sizes.tolist() == [known.BASE + m for m in known.LEVELS]
+
+
+def test_summary_has_a_row_for_each_run_landscape_and_minimum(folder):
+    experiment = analysis.load_experiment(folder)
+    path = analysis.write_summary(experiment)
+    assert path == folder / "analysis" / "summary.csv"
+    rows = list(csv.DictReader(path.open()))
+    assert list(rows[0]) == list(analysis.COLUMNS)
+    keys = {(r["run"], int(r["landscape"]), int(r["minimum"])) for r in rows}
+    assert len(rows) == len(keys) == 45
+    for text, row in zip(rows, experiment.table, strict=True):
+        assert float(text["log_exp_r_n"]) == row["log_exp_r_n"]
+        assert text["resolution"] == ""  # these results do not say
+
+
+def test_runs_of_older_notebooks_load(tmp_path):
+    known.write_old_run(tmp_path, 0)
+    known.write_old_run(tmp_path, 1, levels=(940, 140, 0))
+    experiment = analysis.load_experiment(tmp_path)
+    assert experiment.runs == ["model_0_data_10", "model_1_data_11"]
+    assert experiment.minima == list(known.LEVELS)
+    values = experiment.matrix("log_exp_r_n", 0)
+    assert np.isneginf(values[:, -1]).all()  # -Infinity
+    assert np.isnan(values[1]).tolist() == [False, True, False, True, False]  # levels this seed never had
+    assert values[0, 0] == pytest.approx(known.log_volume(0, 0, 0))
+    # Accuracies came in falling order of the level, and from the other file.
+    assert experiment.matrix("test_acc", 0)[0].tolist() == pytest.approx([0.86, 0.87, 0.88, 0.89, 0.9])
+    assert experiment.rows(run="model_0_data_10", minimum=40)["cutoff"][0] == known.cutoff(40)
+    assert experiment.counts_training_data  # the base size stands in cutoffs.json
+    assert np.isnan(experiment.table["log_volume"]).all()
+
+
+def test_old_and_new_runs_side_by_side(folder):
+    known.write_old_run(folder, 7)
+    assert len(analysis.load_experiment(folder).runs) == 4
+
+
+def test_partial_and_damaged_runs_are_named_and_left_out(folder):
+    shutil.rmtree(folder / "model_0_data_10" / "data_140")
+    path = storage.results_path(folder / "model_1_data_11", "data", 0, 0.1)
+    short = known.results(1, 0, known.LEVELS[:-1])
+    storage.save_results(path, short)
+    known.write_run(folder, 5)
+    (storage.results_path(folder / "model_5_data_15", "data", 40, 0.1)).write_text("{ half a fi")
+    (folder / "model_8_data_18").mkdir()
+    experiment = analysis.load_experiment(folder)
+    assert experiment.runs == ["model_2_data_12"]
+    assert experiment.left_out["model_0_data_10"] == "partial, lacks landscape 140"
+    assert experiment.left_out["model_1_data_11"] == "partial, lacks minimum 940 in landscape 0"
+    assert "results.json" in experiment.left_out["model_5_data_15"]
+    assert "no results.json" in experiment.left_out["model_8_data_18"]
+    for run in experiment.left_out:
+        assert run in experiment.describe()
+
+
+def test_missing_cutoffs_and_accuracies_are_noted_and_cost_no_run(tmp_path):
+    run = known.write_old_run(tmp_path, 0)
+    (run / "cutoffs" / "cutoffs.json").unlink()
+    (run / "test_accuracies.npz").unlink()
+    experiment = analysis.load_experiment(tmp_path)
+    assert (
+        "cutoffs.json" in experiment.notes[run.name] and "test_accuracies.npz" in experiment.notes[run.name]
+    )
+    assert np.isnan(experiment.table["cutoff"]).all() and np.isnan(experiment.table["test_acc"]).all()
+    assert not experiment.counts_training_data and experiment.minima_sizes.tolist() == list(known.LEVELS)
+
+
+def test_thresholds_are_told_apart(folder):
+    known.write_run(folder, 0, threshold=0.05)
+    assert analysis.load_experiment(folder).loss_threshold == 0.1  # three runs against one
+    assert analysis.load_experiment(folder, 0.05).runs == ["model_0_data_10"]
+    with pytest.raises(InputError, match=r"loss_threshold 0\.2, only at 0\.05, 0\.1"):
+        analysis.load_experiment(folder, 0.2)
+
+
+def test_a_folder_without_runs_or_results_is_one_clear_error(tmp_path):
+    with pytest.raises(InputError, match="no run folders"):
+        analysis.load_experiment(tmp_path)
+    (tmp_path / "model_0_data_0").mkdir()
+    with pytest.raises(InputError, match=r"no run has a results\.json"):
+        analysis.load_experiment(tmp_path)
+
+
+def test_batch_sizes_are_told_apart_by_their_key(tmp_path):
+    for seed in range(2):
+        values = {"key": "batch_size", "key_values": [512, 8, 64]}
+        storage.save_results(
+            storage.results_path(tmp_path / f"model_{seed}_data_0", "data", 0, 0.1),
+            known.results(seed, 0, [0, 0, 0]) | values | {"log_exp_r_n_values": [3.0, 1.0, 2.0]},
+        )
+    experiment = analysis.load_experiment(tmp_path)
+    assert experiment.key == "batch_size" and experiment.minima == [8, 64, 512]
+    assert experiment.matrix("log_exp_r_n", 0)[0].tolist() == [1.0, 2.0, 3.0]
+    assert not experiment.counts_training_data
+    ax = plots.volume_against_data(experiment)
+    assert ax.get_xlabel() == "batch size"
+
+
+def test_poison_needs_to_be_chosen_where_both_kinds_lie_in_a_run(folder):
+    path = storage.results_path(folder / "model_0_data_10", "poison", 0, 0.1)
+    storage.save_results(path, known.results(0, 0, [0, 40], dataset_type="poison"))
+    with pytest.raises(InputError, match="data, poison"):
+        analysis.load_experiment(folder)
+    experiment = analysis.load_experiment(folder, dataset_type="poison")
+    assert experiment.runs == ["model_0_data_10"]
+    assert plots.volume_against_data(experiment).get_xlabel() == "poisoned samples added"
+
+
+def test_mean_and_spread_against_numpy():
+    values = np.array([[1.0, -np.inf, np.nan], [2.0, 4.0, np.nan], [6.0, 5.0, np.nan]])
+    centre, low, high = analysis.mean_and_spread(values)
+    assert centre.tolist()[:2] == [3.0, 4.5] and np.isnan(centre[2])
+    assert (
+        high[0] - centre[0] == pytest.approx(np.std([1, 2, 6], ddof=1)) == pytest.approx(centre[0] - low[0])
+    )
+    centre, low, high = analysis.mean_and_spread(values, "quartiles")
+    assert centre.tolist()[:2] == [2.0, 4.0] and low[1] == -np.inf
+    assert np.isneginf(analysis.mean_and_spread(np.full((3, 1), -np.inf))[0][0])
+    with pytest.raises(InputError, match="quartiles"):
+        analysis.mean_and_spread(values, "iqr")
+
+
+@given(
+    slope=st.floats(-100, 100),
+    intercepts=st.lists(st.floats(-1e4, 1e4), min_size=1, max_size=4),
+    sizes=st.lists(st.integers(1, 100_000), min_size=3, max_size=6, unique=True),
+)
+def test_an_exact_power_law_is_recovered(slope, intercepts, sizes):
+    volumes = np.array([[a + slope * math.log(s) for s in sizes] for a in intercepts])
+    fit = analysis.fit_power_law(sizes, volumes)
+    spread = math.log(max(sizes) / min(sizes))
+    assert fit.exponent == pytest.approx(slope, abs=1e-8 / spread + 1e-9)
+    assert np.abs(fit.residuals).max() < 1e-7
+    assert fit.predict(np.array(sizes, float)) == pytest.approx(volumes.mean(axis=0), abs=1e-6)
+
+
+def test_power_law_interval_is_student_s_over_seeds():
+    sizes = np.array([10.0, 100.0, 1000.0])
+    slopes = np.array([-3.0, -4.0, -5.0])
+    fit = analysis.fit_power_law(sizes, slopes[:, None] * np.log(sizes) + 7)
+    # Table value of t at 97.5 % with 2 degrees of freedom: 4.302653.
+    assert fit.interval == pytest.approx(
+        (-4 - 4.302653 / math.sqrt(3), -4 + 4.302653 / math.sqrt(3)), rel=1e-6
+    )
+    assert fit.exponents == pytest.approx(slopes) and fit.r_squared == pytest.approx(1)
+
+
+def test_power_law_leaves_out_what_has_no_volume_or_no_size():
+    sizes = [0, 10, 100, 1000]
+    volumes = np.array([[5.0, -np.log(10), -np.log(100), -np.inf], [np.nan] * 3 + [1.0]])
+    fit = analysis.fit_power_law(sizes, volumes)
+    assert fit.exponent == pytest.approx(-1) and len(fit.exponents) == 1
+    assert np.isnan(fit.residuals[0]).tolist() == [True, False, False, True]
+    with pytest.raises(InputError, match="power law"):
+        analysis.fit_power_law([1, 2], np.array([[np.nan, 1.0]]))
+
+
+def test_one_run_gets_the_interval_of_its_own_residuals():
+    x = np.log([1.0, 2.0, 4.0, 8.0])
+    y = 3 * x + np.array([0.1, -0.1, -0.1, 0.1])
+    fit = analysis.fit_power_law([1, 2, 4, 8], y[None])
+    slope_error = math.sqrt(0.04 / 2 / np.sum((x - x.mean()) ** 2))
+    assert fit.interval[1] - fit.exponent == pytest.approx(4.302653 * slope_error, rel=1e-6)
+
+
+def test_rank_agreement_of_known_orders(folder):
+    experiment = analysis.load_experiment(folder)
+    # Volume and test loss fall together with data; volume and data are opposite.
+    assert analysis.rank_agreement(experiment, 0).per_run.tolist() == pytest.approx([1, 1, 1])
+    against_data = analysis.rank_agreement(experiment, 0, "trained_data", method="kendall")
+    assert against_data.mean == pytest.approx(-1) and against_data.interval == pytest.approx((-1, -1))
+    assert math.isnan(analysis.rank_agreement(experiment, 440).mean)  # two minima have no rank correlation
+    with pytest.raises(InputError, match="spearman"):
+        analysis.rank_agreement(experiment, 0, method="pearson")
+
+
+def test_rank_agreement_by_counting_pairs(folder):
+    path = storage.results_path(folder / "model_0_data_10", "data", 0, 0.1)
+    changed = known.results(0, 0, known.LEVELS) | {"log_exp_r_n_values": [5.0, 9.0, 1.0, -math.inf, 3.0]}
+    storage.save_results(path, changed)
+    experiment = analysis.load_experiment(folder)
+    volume, loss = [5.0, 9.0, 1.0, -math.inf, 3.0], [5, 4, 3, 2, 1]
+    signs = [
+        np.sign(a - b) * np.sign(c - d)
+        for (a, c), (b, d) in itertools.combinations(zip(volume, loss, strict=True), 2)
+    ]
+    tau = analysis.rank_agreement(experiment, 0, method="kendall").per_run[0]
+    assert tau == pytest.approx(sum(signs) / 10)
+    ranks = np.array([4, 5, 2, 1, 3]) - np.array(loss)
+    rho = analysis.rank_agreement(experiment, 0).per_run[0]
+    assert rho == pytest.approx(1 - 6 * np.sum(ranks**2) / (5 * 24))
+
+
+def test_agreement_interval_spans_the_seeds(folder):
+    path = storage.results_path(folder / "model_0_data_10", "data", 0, 0.1)
+    upside_down = known.results(0, 0, known.LEVELS)
+    upside_down["log_exp_r_n_values"].reverse()
+    storage.save_results(path, upside_down)
+    agreement = analysis.rank_agreement(analysis.load_experiment(folder), 0)
+    assert agreement.mean == pytest.approx(1 / 3)
+    assert agreement.interval == pytest.approx((-1, 1))  # of three seeds, 1 in 27 resamples is all the first
+
+
+def test_compare_two_experiments(folder, monkeypatch):
+    plain = known.log_volume
+    monkeypatch.setattr(known, "log_volume", lambda *a: plain(*a) + 40)
+    sam = folder.parent / "sam"
+    for seed in (0, 1):
+        known.write_run(sam, seed, levels=known.LEVELS[:4])
+    comparison = analysis.compare(analysis.load_experiment(folder), analysis.load_experiment(sam))
+    assert comparison.names == ("low_data/base", "low_data/sam") and comparison.landscape == 0
+    assert comparison.minima == list(known.LEVELS[:4]) and not comparison.per_parameter
+    # Seeds are 50 apart: means 50 and 25 + 40.
+    assert comparison.difference == pytest.approx([15.0] * 4)
+    assert (comparison.interval[:, 0] < 15).all() and (comparison.interval[:, 1] > 15).all()
+
+
+def test_compare_networks_of_different_size_per_parameter(folder, monkeypatch):
+    monkeypatch.setattr(known, "N", 4000)
+    large = folder.parent / "large"
+    known.write_run(large, 0)
+    comparison = analysis.compare(analysis.load_experiment(folder), analysis.load_experiment(large))
+    assert comparison.per_parameter
+    assert comparison.first[0, 0] == pytest.approx(known.log_volume(0, 0, 0) / 1000)
+    assert comparison.second[0, 0] == pytest.approx(known.log_volume(0, 0, 0) / 4000)
+    assert "per parameter" in plots.compare(comparison).get_ylabel()
+
+
+def test_compare_says_why_it_cannot(folder):
+    experiment = analysis.load_experiment(folder)
+    with pytest.raises(InputError, match="landscape 7"):
+        analysis.compare(experiment, experiment, landscape=7)
+
+
+def test_a_hundred_runs_of_six_landscapes_and_six_minima_take_seconds(tmp_path):
+    levels = (0, 540, 1940, 2940, 3940, 5940)
+    template = known.write_run(tmp_path / "source", 0, levels)
+    for seed in range(100):
+        shutil.copytree(template, tmp_path / "many" / f"model_{seed}_data_{seed}")
+    start = time.perf_counter()
+    experiment = analysis.load_experiment(tmp_path / "many")
+    analysis.write_summary(experiment)
+    for landscape in experiment.landscapes:
+        analysis.rank_agreement(experiment, landscape)
+    analysis.fit_power_law(experiment.minima_sizes, experiment.matrix("log_exp_r_n", 0))
+    assert len(experiment.table) == 100 * 21
+    assert time.perf_counter() - start < 60

@@ -1,0 +1,373 @@
+"""What the figures draw: their artists hold the numbers they were given."""
+
+from __future__ import annotations
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+from types import SimpleNamespace
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+import synthetic_experiment as known
+import torch
+from matplotlib.colors import to_hex
+from torch import nn
+
+from volume_lib import analysis, plots
+from volume_lib.plots import style
+from volume_lib.problems import get_problem
+from volume_lib.records import Sweep, TrainedModel
+
+LEVELS = [0, 540, 1940, 5940]
+
+
+@pytest.fixture(autouse=True)
+def close_figures():
+    yield
+    plt.close("all")
+
+
+@pytest.fixture(scope="module")
+def experiment(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("experiment")
+    for seed in range(3):
+        known.write_run(folder, seed)
+    return analysis.load_experiment(folder)
+
+
+def model(level, losses=(2.0, 1.0, 0.5), **more):
+    tests = [loss + 0.1 for loss in losses]
+    fields = {"key": "additional", "value": level} | more
+    return TrainedModel(
+        nn.Identity(), "MLP", {}, 0, "mnist", "data", level, list(losses), tests, [1.0], [0.9], **fields
+    )
+
+
+def sweep(level, crossing, landscape=0):
+    """Three rays of loss c/crossing², the middle one's crossing of a threshold t at exactly t·crossing²."""
+    coefficients = np.linspace(0, 4 * crossing, 401)
+    rays = [
+        {"coefficients": coefficients, "loss": 0.01 + coefficients / scale, "perturbation_norm": 2.0}
+        for scale in (0.5 * crossing, crossing, 2 * crossing)
+    ]
+    return Sweep(
+        rays,
+        landscape,
+        level,
+        "data",
+        60,
+        0.1,
+        0.9,
+        0.01,
+        10,
+        {},
+        "filter",
+        0.0,
+        "grid",
+        [0.1],
+        None,
+        value=level,
+    )
+
+
+def xy(ax, **look):
+    """Points of the lines of ``ax`` whose properties are ``look``."""
+    found = [line for line in ax.lines if all(getattr(line, f"get_{k}")() == v for k, v in look.items())]
+    return [tuple(np.asarray(v, dtype=float) for v in line.get_data()) for line in found]
+
+
+def marked(ax):
+    """{x: y} of every single marked point."""
+    return {
+        float(x[0]): float(y[0])
+        for x, y in (line.get_data() for line in ax.lines if line.get_marker() in style.MARKERS)
+        if np.size(x) == 1
+    }
+
+
+@pytest.mark.parametrize("given", [False, True])
+def test_every_figure_draws_where_it_is_told_and_saves_nothing(given, experiment, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    models, sweeps = [model(level) for level in LEVELS], [sweep(level, 0.5) for level in LEVELS]
+    result = known.results(0, 0, known.LEVELS)
+    fit = analysis.fit_power_law(experiment.minima_sizes, experiment.matrix("log_exp_r_n", 0))
+    agreements = [analysis.rank_agreement(experiment, level) for level in experiment.landscapes]
+    roll = get_problem("swiss_roll")
+    data = roll.load()
+    net = roll.build_model({}, seed=0)
+    calls = [
+        lambda ax: plots.training_curves(models, ax),
+        lambda ax: plots.test_loss(models, ax),
+        lambda ax: plots.test_accuracies([60, 600, 2000, 6000], [0.5, 0.7, 0.8, 0.9], ax),
+        lambda ax: plots.ray_profiles(sweeps, [0.1, 0.5], ax),
+        lambda ax: plots.radii_histogram({0: np.arange(5.0), 540: np.arange(4.0)}, ax),
+        lambda ax: plots.loss_curves(known.cutoffs(known.LEVELS, 1000), ax, loss_threshold=0.1),
+        lambda ax: plots.log_volumes(result, ax),
+        lambda ax: plots.volume_against_test_loss(result, ax),
+        lambda ax: plots.rank_agreement(result, ax),
+        lambda ax: plots.rank_probabilities(result, ax),
+        lambda ax: plots.samples(roll, data.x_train[:50], data.y_train[:50], ax),
+        lambda ax: plots.decision_boundary(
+            roll, net, data.x_train[:50], data.y_train[:50], ax, resolution=10
+        ),
+        lambda ax: plots.volume_against_data(experiment, ax=ax),
+        lambda ax: plots.volume_against_landscape(experiment, ax),
+        lambda ax: plots.against_volume(experiment, "test_loss", ax=ax),
+        lambda ax: plots.rank_table(experiment, ax=ax),
+        lambda ax: plots.agreement(agreements, ax),
+        lambda ax: plots.power_law(experiment, fit, ax=ax),
+        lambda ax: plots.residuals(experiment, fit, ax),
+        lambda ax: plots.compare(analysis.compare(experiment, experiment), ax),
+    ]
+    for call in calls:
+        ax = plt.subplots()[1] if given else None
+        count = len(plt.get_fignums())
+        returned = call(ax)
+        assert returned is ax or not given
+        assert len(plt.get_fignums()) == count + (not given)
+        returned.figure.canvas.draw()
+        plt.close("all")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_level_keeps_its_colour_in_every_landscape():
+    everything = style.level_styles(LEVELS)
+    assert {level: everything[level] for level in LEVELS[2:]} == style.level_styles(LEVELS[2:])
+    looks = [(s["color"], s["marker"]) for s in style.level_styles(range(20)).values()]
+    assert len({colour for colour, _ in looks}) == 20
+
+
+def test_colours_of_a_level_agree_between_figures(experiment):
+    expected = style.level_styles(experiment.minima)
+    curves = plots.loss_curves(known.cutoffs(known.LEVELS, 1000))
+    for line in curves.lines:
+        if line.get_label().replace(",", "").isdigit():
+            assert line.get_color() == expected[int(line.get_label())]["color"]
+    points = plots.log_volumes(known.results(0, 40, known.LEVELS[1:]), levels=known.LEVELS)
+    colours = {line.get_xdata()[0]: line.get_color() for line in points.lines if len(line.get_xdata()) == 1}
+    assert colours[40] == expected[40]["color"] and colours[940] == expected[940]["color"]
+
+
+def test_training_curves_and_final_test_losses():
+    models = [model(540, (4.0, 0.2)), model(0, (3.0, 0.1))]
+    curves = xy(plots.training_curves(models), linestyle="-")
+    assert curves[0][0].tolist() == [1, 2] and curves[0][1].tolist() == [3.0, 0.1]
+    assert xy(plots.training_curves(models), linestyle="--")[1][1].tolist() == pytest.approx([4.1, 0.3])
+    assert marked(plots.test_loss(models)) == pytest.approx({0: 0.2, 540: 0.3})
+
+
+def test_models_that_differ_in_batch_size_say_so():
+    models = [model(0, key="batch_size", value=8), model(0, key="batch_size", value=512)]
+    ax = plots.test_loss(models)
+    assert set(marked(ax)) == {8.0, 512.0} and ax.get_xlabel() == "batch size"
+
+
+def test_ray_profiles_mark_the_median_crossing_by_the_scan_rule():
+    ax = plots.ray_profiles([sweep(0, 0.5), sweep(540, 0.2)], [0.31])
+    points = sorted(x for x, y in marked(ax).items() if y == 0.31)
+    # 0.01 + c/crossing > 0.31 first holds one step beyond c = 0.3·crossing on a grid of crossing/100.
+    assert points == pytest.approx([0.3 * 0.2, 0.3 * 0.5], abs=0.011 * 0.5)
+
+
+def test_ray_profiles_survive_rays_that_never_cross_and_losses_of_nan():
+    quiet = sweep(0, 0.5)
+    quiet.wiggle_results[0]["loss"] = np.full(401, 1e-3)
+    for ray in quiet.wiggle_results[1:]:
+        ray["loss"] = np.where(np.arange(401) > 5, np.nan, 1e-3)
+    ax = plots.ray_profiles([quiet], [0.1])
+    assert marked(ax) == {quiet.wiggle_results[1]["coefficients"][6]: 0.1}
+    ax.figure.canvas.draw()
+
+
+def test_radii_histogram_counts_every_direction():
+    radii = {
+        0: np.array([1.0, 1.1, 5.0]),
+        540: SimpleNamespace(radius=np.array([2.0, 3.0]), censored=np.array([True, False])),
+    }
+    ax = plots.radii_histogram(radii, bins=4)
+    outlines = [p for p in ax.patches if not p.get_fill()]
+    assert len(outlines) == 2
+    labels = [t.get_text() for t in ax.get_legend().get_texts()]
+    assert labels == ["0", "540 (1 never crossed)"]
+    assert sorted(marked(ax)) == [3.0, 5.0]  # largest radii
+
+
+def test_log_volumes_show_values_intervals_and_zero_volumes():
+    result = known.results(0, 0, known.LEVELS) | {"test_acc_values": None}
+    result["log_exp_r_n_values"][-1] = None
+    result["log_exp_r_n_ci"][-1] = [None, None]
+    ax = plots.log_volumes(result)
+    points = marked(ax)
+    for level in known.LEVELS[:-1]:
+        assert points[level] == pytest.approx(known.log_volume(0, level, 0))
+    hollow = [line for line in ax.lines if line.get_marker() == "v" and line.get_markerfacecolor() == "none"]
+    assert [float(line.get_xdata()[0]) for line in hollow] == [940]
+    bars = [c.get_segments()[0] for c in ax.collections]
+    first = np.sort(bars[0][:, 1])
+    assert first == pytest.approx([known.log_volume(0, 0, 0) - 3, known.log_volume(0, 0, 0) + 1])
+
+
+def test_log_volumes_of_several_landscapes_and_of_older_files():
+    many = [
+        known.results(0, landscape, [m for m in known.LEVELS if m >= landscape]) for landscape in known.LEVELS
+    ]
+    lines = {
+        line.get_label(): line for line in plots.log_volumes(many).lines if line.get_label().startswith("+")
+    }
+    assert set(lines) == {"+0", "+40", "+140", "+440", "+940"}
+    assert lines["+440"].get_ydata() == pytest.approx([known.log_volume(0, m, 440) for m in (440, 940)])
+    old = {
+        k: many[0][k]
+        for k in ("log_exp_r_n_values", "model_data_levels", "loss_landscape_data_param", "test_loss_values")
+    }
+    assert len(marked(plots.log_volumes(old))) == 5
+    assert len(marked(plots.volume_against_test_loss(old))) == 5
+
+
+def test_order_of_levels_does_not_matter():
+    forward = known.results(0, 0, known.LEVELS)
+    backward = known.results(0, 0, known.LEVELS[::-1])
+    assert marked(plots.log_volumes(forward)) == marked(plots.log_volumes(backward))
+    assert marked(plots.volume_against_test_loss(forward)) == marked(plots.volume_against_test_loss(backward))
+
+
+def test_ranks_are_level_where_data_volume_and_test_loss_agree():
+    for line in plots.rank_agreement(known.results(0, 0, known.LEVELS)).lines:
+        assert len(set(line.get_ydata())) == 1
+    swapped = known.results(0, 0, known.LEVELS)
+    swapped["test_loss_values"][0], swapped["test_loss_values"][1] = swapped["test_loss_values"][1::-1]
+    crossed = [
+        line.get_ydata() for line in plots.rank_agreement(swapped).lines if len(set(line.get_ydata())) > 1
+    ]
+    assert sorted(tuple(y) for y in crossed) == [(4, 4, 5), (5, 5, 4)]
+
+
+def test_loss_curves_mark_the_cutoff_and_read_thinned_curves():
+    cutoffs = known.cutoffs([0, 40], 1000)
+    ax = plots.loss_curves(cutoffs, loss_threshold=0.1)
+    assert set(marked(ax)) == {float(known.BASE + known.cutoff(m)) for m in (0, 40)}
+    thin = {key: dict(entry) for key, entry in cutoffs.items()}
+    for entry in thin.values():
+        entry["samples"] = list(range(60, 1001, 20))
+        entry["loss_curve"] = [entry["loss_curve"][s - 1] for s in entry["samples"]]
+    assert set(marked(plots.loss_curves(thin, loss_threshold=0.1))) == {80.0, 160.0}
+
+
+def test_averages_over_seeds_are_the_table_s(experiment):
+    ax = plots.volume_against_data(experiment, 0)
+    means = marked(ax)
+    ring = [line for line in ax.lines if line.get_markersize() == 10]
+    for m in known.LEVELS:
+        assert means[known.BASE + m] == pytest.approx(known.log_volume(1, m, 0))  # seeds 0, 1, 2: 50 apart
+    assert [float(line.get_xdata()[0]) for line in ring] == [known.BASE]
+    bar = np.sort(ax.collections[0].get_segments()[0][:, 1])
+    assert bar[1] - bar[0] == pytest.approx(2 * 50)  # ± the standard deviation of 0, 50, 100
+    seeds = [y for x, y in xy(ax, color=style.LIGHT) if len(x) == 5]
+    assert sorted(y[0] for y in seeds) == pytest.approx([known.log_volume(s, 0, 0) for s in range(3)])
+
+
+def test_minima_end_at_their_cutoffs(experiment):
+    ax = plots.volume_against_landscape(experiment)
+    crosses = sorted(float(line.get_xdata()[0]) for line in ax.lines if line.get_marker() == "x")
+    inside = [known.cutoff(m) for m in known.LEVELS if known.cutoff(m) <= max(known.LEVELS)]
+    assert crosses == [known.BASE + c for c in inside]
+    containers = {c.get_label() for c in ax.containers}
+    assert len(containers) == len(ax.containers) == 5
+    lengths = sorted(len(c.lines[0].get_xdata()) for c in ax.containers)
+    assert lengths == [1, 2, 3, 4, 5]  # a minimum is seen in the landscapes up to its own data
+
+
+def test_against_volume_draws_every_seed_and_the_means(experiment):
+    ax = plots.against_volume(experiment, "test_loss", 0)
+    seeds = {tuple(line.get_xdata()) for line in ax.lines if np.size(line.get_xdata()) == 3}
+    assert len(seeds) == 5
+    centres = marked(ax)
+    at = min(centres, key=lambda volume: abs(volume - known.log_volume(1, 140, 0)))
+    assert at == pytest.approx(known.log_volume(1, 140, 0))
+    assert centres[at] == pytest.approx(known.test_loss_value(1, 140))
+
+
+def test_rank_table_shares(experiment):
+    shares = plots.rank_table(experiment, 0).images[0].get_array()
+    assert np.array_equal(shares, np.eye(5))  # every seed: the less data, the larger the volume
+
+
+def test_agreement_and_power_law_figures(experiment):
+    ax = plots.agreement([analysis.rank_agreement(experiment, level) for level in experiment.landscapes])
+    assert [t.get_text() for t in ax.get_xticklabels()] == ["0", "40", "140"]
+    assert ax.containers[0].lines[0].get_ydata() == pytest.approx([1, 1, 1])
+    fit = analysis.fit_power_law(experiment.minima_sizes, experiment.matrix("log_exp_r_n", 0))
+    line = next(
+        line for line in plots.power_law(experiment, fit).lines if line.get_label().startswith("volume")
+    )
+    assert "-30" in line.get_label()
+    x, y = line.get_data()
+    assert y == pytest.approx(5050 - 30 * np.log(x) - 10 * np.log(known.BASE))
+    residual = np.concatenate(
+        [np.asarray(line.get_ydata(), float) for line in plots.residuals(experiment, fit).lines]
+    )
+    assert np.abs(residual).max() < 1e-6
+
+
+def test_samples_as_their_kind_asks():
+    y = torch.arange(30) % 10
+    image = plots.samples(
+        SimpleNamespace(sample_kind="images", num_classes=10, class_names=None), torch.rand(30, 1, 8, 8), y
+    )
+    assert [t.get_text() for t in image.texts] == [str(v) for v in y[:25].tolist()]
+    pairs = torch.tensor([[0, 1], [2, 2], [1, 0]])
+    table = plots.samples(
+        SimpleNamespace(sample_kind="pairs", num_classes=3, class_names=None), pairs, torch.tensor([1, 1, 2])
+    )
+    shown = np.ma.filled(table.images[0].get_array(), np.nan)
+    assert (shown[0, 1], shown[2, 2], shown[1, 0]) == (1, 1, 2) and np.isnan(shown[0, 0])
+    tokens = torch.randint(0, 65, (20, 16))
+    rows = plots.samples(
+        SimpleNamespace(sample_kind="sequences", num_classes=65, class_names=None), tokens, tokens
+    )
+    assert np.array_equal(rows.images[0].get_array(), tokens[:12])
+    names = ("inner", "outer")
+    x = torch.randn(40, 2)
+    points = plots.samples(
+        SimpleNamespace(sample_kind="points", num_classes=2, class_names=names), x, torch.arange(40) % 2
+    )
+    assert [t.get_text() for t in points.get_legend().get_texts()] == list(names)
+    assert np.allclose(points.collections[1].get_offsets(), x[1::2])
+
+
+def test_decision_boundary_shows_what_the_model_says():
+    problem = SimpleNamespace(sample_kind="points", num_classes=3, class_names=None)
+    net = nn.Linear(2, 3)
+    with torch.no_grad():
+        net.weight.copy_(torch.tensor([[1.0, 0], [-1, 0], [0, 2]]))
+        net.bias.zero_()
+    x = torch.tensor([[-1.0, -1], [1, 1], [1, -1], [-1, 1]])
+    mesh = plots.decision_boundary(problem, net, x, torch.tensor([1, 2, 0, 2]), resolution=21).collections[0]
+    answer = np.asarray(mesh.get_array()).reshape(21, 21)
+    assert answer[0, 0] == 1 and answer[0, -1] == 0 and answer[-1, 10] == 2
+
+
+@pytest.mark.parametrize("suffix", ["png", "pdf"])
+def test_save_is_atomic_and_repeatable(tmp_path, suffix):
+    ax = plots.test_loss([model(0), model(540)])
+    first = plots.save(ax, tmp_path / f"a.{suffix}").read_bytes()
+    again = plots.save(ax.figure, tmp_path / "deeper" / f"b.{suffix}").read_bytes()
+    assert first == again and first[:4] in (b"\x89PNG", b"%PDF")
+    assert [p.name for p in tmp_path.rglob("*") if p.is_file()] == [f"a.{suffix}", f"b.{suffix}"]
+
+
+def test_a_figure_is_one_column_wide_and_nothing_is_cut_off(experiment):
+    ax = plots.volume_against_landscape(experiment)
+    ax.figure.canvas.draw()
+    renderer = ax.figure.canvas.get_renderer()
+    assert ax.figure.get_figwidth() * 2.54 == pytest.approx(8)
+    page, box = ax.figure.bbox, ax.get_tightbbox(renderer)
+    assert page.x0 - 1 <= box.x0 and box.x1 <= page.x1 + 1
+    assert page.y0 - 1 <= box.y0 and box.y1 <= page.y1 + 1
+
+
+def test_the_palette_is_told_apart_by_lightness_or_hue():
+    assert len({to_hex(c) for c in style.PALETTE}) == len(style.PALETTE) == len(set(style.MARKERS))

@@ -1,0 +1,43 @@
+"""Many runs → tables and numbers: what the analysis notebook draws.
+
+``load_experiment`` makes one tidy table of an experiment's runs; ``rank_agreement``, ``fit_power_law`` and
+``compare`` are what is read off it; ``write_summary`` writes it down.
+"""
+
+from volume_lib.analysis.statistics import (
+    Agreement,
+    Comparison,
+    PowerLaw,
+    compare,
+    fit_power_law,
+    mean_and_spread,
+    rank_agreement,
+)
+from volume_lib.analysis.table import (
+    COLUMNS,
+    QUANTITIES,
+    Experiment,
+    curve_samples,
+    cutoff_level,
+    load_experiment,
+    minima_of,
+    write_summary,
+)
+
+__all__ = [
+    "COLUMNS",
+    "QUANTITIES",
+    "Agreement",
+    "Comparison",
+    "Experiment",
+    "PowerLaw",
+    "compare",
+    "curve_samples",
+    "cutoff_level",
+    "fit_power_law",
+    "load_experiment",
+    "mean_and_spread",
+    "minima_of",
+    "rank_agreement",
+    "write_summary",
+]

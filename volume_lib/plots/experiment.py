@@ -1,0 +1,227 @@
+"""Figures of many runs: averages over seeds with their spread, every seed faintly behind.
+
+``spread`` is ``"sd"`` (mean ± standard deviation over the seeds that have a volume) or ``"quartiles"``
+(median and quartiles over all seeds). A hollow marker says that some seeds have no volume there, an open
+triangle at the foot that none has.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+
+from volume_lib.analysis import Experiment, mean_and_spread
+from volume_lib.plots import style
+from volume_lib.records import ADDITIONAL
+
+
+def volume_against_data(
+    experiment: Experiment,
+    landscape: int | None = None,
+    ax: Axes | None = None,
+    *,
+    quantity: str = "log_exp_r_n",
+    spread: str = "sd",
+) -> Axes:
+    """Log volume (nats) of the minima of one landscape (by default the smallest) against their data.
+
+    The ring marks the minimum that training in this landscape finds.
+    """
+    ax = style.new_axes(ax, height=0.85)
+    landscape = experiment.landscapes[0] if landscape is None else landscape
+    x = experiment.minima_sizes
+    values = experiment.matrix(quantity, landscape)
+    seeds_behind(ax, x, values)
+    averages(ax, x, values, spread, experiment.minima)
+    handles = [Line2D([], [], color=style.LIGHT, lw=0.7, label="one seed"), _spread_handle(spread)]
+    centre = mean_and_spread(values, spread)[0]
+    if experiment.key == ADDITIONAL and landscape in experiment.minima:
+        own = experiment.minima.index(landscape)
+        if np.isfinite(centre[own]):
+            ring = {"marker": "o", "mfc": "none", "mec": "black", "mew": 0.8, "ls": "none"}
+            ax.plot(x[own], centre[own], **ring, ms=10, zorder=5)
+            handles.append(Line2D([], [], **ring, ms=6, label="found by training here"))
+    style.data_axis(ax, x)
+    unit = style.nats_axis(ax.yaxis, values)
+    style.legend(ax, landscape_words(experiment, landscape), handles)
+    return style.finish(ax, minima_words(experiment), style.volume_label(quantity, unit))
+
+
+def volume_against_landscape(
+    experiment: Experiment, ax: Axes | None = None, *, quantity: str = "log_exp_r_n", spread: str = "sd"
+) -> Axes:
+    """Log volume (nats) of each minimum against the size of the landscape, one line for each minimum.
+
+    Where the runs have cutoffs, a line falls to the foot of the axes at the (median) landscape size from
+    which on its minimum has no volume.
+    """
+    ax = style.new_axes(ax, height=0.95)
+    styles = style.level_styles(experiment.minima)
+    x = experiment.landscape_sizes
+    cutoffs, everything = [], []
+    handles = []
+    for j, minimum in enumerate(experiment.minima):
+        look = styles[minimum]
+        values = np.stack([experiment.matrix(quantity, level)[:, j] for level in experiment.landscapes], 1)
+        for run in values:
+            ax.plot(x, np.where(np.isfinite(run), run, np.nan), color=look["color"], lw=0.4, alpha=0.25)
+        centre, low, high = mean_and_spread(values, spread)
+        shown = np.isfinite(centre)
+        errors = np.stack([centre - low, high - centre])[:, shown]
+        ax.errorbar(x[shown], centre[shown], yerr=errors, **look, ms=4, lw=1.2, elinewidth=0.8, capsize=1.5)
+        handles.append(Line2D([], [], **look, lw=1.2, ms=4, label=f"{minimum:,}"))
+        everything.append(values)
+        cutoff = _median_cutoff(experiment, minimum)
+        if shown.any() and cutoff is not None and cutoff > x[shown][-1]:
+            cutoffs.append((x[shown][-1], centre[shown][-1], cutoff, look))
+    _fall_to_the_foot(ax, cutoffs)
+    style.data_axis(ax, [*x, *(cutoff for *_, cutoff, _ in cutoffs)])
+    unit = style.nats_axis(ax.yaxis, np.concatenate(everything))
+    title = f"minimum: {minima_words(experiment, sizes=False)}" + (
+        "\n× no volume from here on" if cutoffs else ""
+    )
+    style.legend(ax, title, handles)
+    return style.finish(ax, landscape_axis_words(experiment), style.volume_label(quantity, unit))
+
+
+def against_volume(
+    experiment: Experiment,
+    column: str,
+    landscape: int | None = None,
+    ax: Axes | None = None,
+    *,
+    quantity: str = "log_exp_r_n",
+    spread: str = "sd",
+) -> Axes:
+    """``test_loss``, ``test_acc`` … against log volume in one landscape: seeds small, centres large."""
+    ax = style.new_axes(ax, height=0.85)
+    landscape = experiment.landscapes[0] if landscape is None else landscape
+    volumes, others = experiment.matrix(quantity, landscape), experiment.matrix(column, landscape)
+    styles = style.level_styles(experiment.minima)
+    handles = []
+    for j, minimum in enumerate(experiment.minima):
+        look = styles[minimum]
+        known = np.isfinite(volumes[:, j]) & np.isfinite(others[:, j])
+        if not known.any():
+            continue
+        ax.plot(volumes[known, j], others[known, j], **look, ms=2.5, ls="none", alpha=0.4, mew=0)
+        (x, x_low, x_high), (y, y_low, y_high) = (
+            np.concatenate(mean_and_spread(m[known, j : j + 1], spread)) for m in (volumes, others)
+        )
+        ax.errorbar(
+            x,
+            y,
+            xerr=[[x - x_low], [x_high - x]],
+            yerr=[[y - y_low], [y_high - y]],
+            **look,
+            ms=5,
+            lw=0.9,
+            mec="white",
+            mew=0.6,
+        )
+        handles.append(Line2D([], [], **look, ls="none", ms=4.5, label=f"{minimum:,}"))
+    if column.endswith("_loss"):
+        style.loss_axis(ax, others)
+    unit = style.nats_axis(ax.xaxis, volumes)
+    ax.xaxis.set_major_locator(style.MaxNLocator(4))
+    title = f"{landscape_words(experiment, landscape)}\nminimum: {minima_words(experiment, sizes=False)}"
+    style.legend(ax, title, handles)
+    return style.finish(ax, style.volume_label(quantity, unit), COLUMN_WORDS.get(column, column))
+
+
+COLUMN_WORDS = {
+    "test_loss": "test loss (nats)",
+    "train_loss": "training loss (nats)",
+    "test_acc": "test accuracy",
+    "cutoff": "cutoff (additional samples)",
+}
+"""Axis labels of the table's columns."""
+
+
+def minima_words(experiment: Experiment, sizes: bool = True) -> str:
+    """The words for what tells the minima apart."""
+    if sizes and experiment.counts_training_data:
+        return "training samples"
+    return style.data_label(experiment.key, experiment.dataset_type)
+
+
+def landscape_axis_words(experiment: Experiment) -> str:
+    if experiment.counts_training_data:
+        return "training samples in the landscape"
+    return f"{style.data_label(ADDITIONAL, experiment.dataset_type)} to the landscape"
+
+
+def landscape_words(experiment: Experiment, landscape: int) -> str:
+    """The title of a figure of one landscape."""
+    kind = {"poison": "poisoned samples", "noise": "noise samples"}.get(experiment.dataset_type, "samples")
+    if experiment.counts_training_data:
+        return (
+            f"landscape of {experiment.landscape_sizes[experiment.landscapes.index(landscape)]:,.0f} samples"
+        )
+    return f"landscape: +{landscape:,} {kind}"
+
+
+def _median_cutoff(experiment: Experiment, minimum: int) -> float | None:
+    """Median over the runs of the landscape size from which on the minimum has no volume; None if unknown."""
+    rows = experiment.rows(minimum=minimum)
+    cutoffs = np.array([rows["cutoff"][rows["run"] == run][0] for run in dict.fromkeys(rows["run"])])
+    cutoffs = cutoffs[~np.isnan(cutoffs)]
+    if not cutoffs.size or not np.isfinite(np.median(cutoffs)):
+        return None
+    return float(np.median(cutoffs) + experiment.landscape_sizes[0] - experiment.landscapes[0])
+
+
+def _fall_to_the_foot(ax: Axes, cutoffs: Sequence[tuple[float, float, float, dict[str, Any]]]) -> None:
+    """Dashed from a minimum's last volume to a cross at its cutoff: the log of nothing has no height."""
+    if not cutoffs:
+        return
+    bottom, top = ax.get_ylim()
+    bottom -= 0.08 * (top - bottom)
+    ax.set_ylim(bottom, top)
+    for last_x, last_y, cutoff, look in cutoffs:
+        ax.plot([last_x, cutoff], [last_y, bottom], color=look["color"], lw=0.9, ls=(0, (2, 2)), zorder=1)
+        ax.plot(
+            cutoff,
+            bottom,
+            marker="x",
+            color=look["color"],
+            ms=4.5,
+            mew=1.2,
+            ls="none",
+            clip_on=False,
+            zorder=5,
+        )
+
+
+def seeds_behind(ax: Axes, x: np.ndarray, values: np.ndarray) -> None:
+    for run in values:
+        shown = np.isfinite(run)
+        ax.plot(x[shown], run[shown], color=style.LIGHT, lw=0.7, zorder=1)
+
+
+def averages(
+    ax: Axes, x: np.ndarray, values: np.ndarray, spread: str, levels: Sequence[int], line: bool = True
+) -> None:
+    centre, low, high = mean_and_spread(values, spread)
+    shown = np.isfinite(centre)
+    if line:
+        ax.plot(x[shown], centre[shown], color=style.GREY, lw=1, zorder=2)
+    styles = style.level_styles(levels)
+    for j, level in enumerate(levels):
+        if np.isfinite(centre[j]):
+            hollow = {"mfc": "white"} if np.isneginf(values[:, j]).any() else {}
+            reach = np.nan_to_num([[centre[j] - low[j]], [high[j] - centre[j]]], posinf=0.0)
+            ax.errorbar(
+                x[j], centre[j], yerr=reach, **styles[level], **hollow, ms=5, lw=1, capsize=2, zorder=4
+            )
+        elif np.isneginf(centre[j]):
+            style.no_volume(ax, x[j], styles[level]["color"])
+
+
+def _spread_handle(spread: str) -> Line2D:
+    label = {"sd": "mean ± sd", "quartiles": "median, quartiles"}[spread]
+    return Line2D([], [], color=style.GREY, marker="o", ms=4, lw=1, label=label)

@@ -1,0 +1,182 @@
+"""Figures of what the statistics of an experiment say: ranks, their agreement, power laws, comparisons."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+
+from volume_lib.analysis import Agreement, Comparison, Experiment, PowerLaw, mean_and_spread
+from volume_lib.plots import experiment as experiment_plots
+from volume_lib.plots import style
+
+
+def rank_table(
+    experiment: Experiment,
+    landscape: int | None = None,
+    ax: Axes | None = None,
+    *,
+    quantity: str = "log_exp_r_n",
+) -> Axes:
+    """Share of the seeds in which each minimum has each rank by log volume, 1 being the largest."""
+    ax = style.new_axes(ax, height=0.85)
+    landscape = experiment.landscapes[0] if landscape is None else landscape
+    values = experiment.matrix(quantity, landscape)
+    values = values[:, ~np.isnan(values).all(axis=0)]
+    minima = [
+        m
+        for m, column in zip(experiment.minima, experiment.matrix(quantity, landscape).T, strict=True)
+        if not np.isnan(column).all()
+    ]
+    shares = np.zeros((len(minima), len(minima)))
+    for run in values:
+        known = np.flatnonzero(~np.isnan(run))
+        order = known[np.argsort(-run[known], kind="stable")]
+        shares[np.arange(len(order)), order] += 1
+    shares /= max(1, len(values))
+    ax.imshow(shares, cmap="Blues", vmin=0, vmax=1, aspect="auto")
+    for (row, column), share in np.ndenumerate(shares):
+        if share > 0:
+            ax.text(
+                column,
+                row,
+                f"{100 * share:.0f}%",
+                ha="center",
+                va="center",
+                fontsize=style.SMALL,
+                color="white" if share > 0.6 else "black",
+            )
+    ax.set_xticks(range(len(minima)), [f"{m:,}" for m in minima], rotation=30 if len(minima) > 4 else 0)
+    ax.set_yticks(range(len(minima)), range(1, len(minima) + 1))
+    return style.finish(
+        ax,
+        f"minimum: {experiment_plots.minima_words(experiment, sizes=False)}",
+        "rank by log volume",
+        experiment_plots.landscape_words(experiment, landscape),
+    )
+
+
+def agreement(
+    agreements: Sequence[Agreement] | Mapping[str, Sequence[Agreement]],
+    ax: Axes | None = None,
+    *,
+    xlabel: str = "landscape: additional samples",
+) -> Axes:
+    """Mean rank correlation with its interval for each landscape, every seed's behind; a series per name.
+
+    Landscapes where no run has three minima to rank are not on the axis."""
+    ax = style.new_axes(ax, height=0.85)
+    series = agreements if isinstance(agreements, Mapping) else {agreements[0].method: agreements}
+    landscapes = sorted({a.landscape for group in series.values() for a in group if np.isfinite(a.mean)})
+    for k, (name, group) in enumerate(series.items()):
+        shift = 0.16 * (k - (len(series) - 1) / 2)
+        look = {"color": style.PALETTE[k], "marker": style.MARKERS[k]}
+        known = [a for a in group if np.isfinite(a.mean)]
+        for a in known:
+            at = landscapes.index(a.landscape) + shift
+            seeds = a.per_run[~np.isnan(a.per_run)]
+            ax.plot(
+                np.full(len(seeds), at),
+                seeds,
+                color=look["color"],
+                marker="_",
+                ms=5,
+                mew=0.6,
+                ls="none",
+                alpha=0.45,
+            )
+        x = np.array([landscapes.index(a.landscape) for a in known]) + shift
+        means = np.array([a.mean for a in known])
+        ends = np.array([a.interval for a in known]).reshape(-1, 2)
+        errors = np.clip(np.stack([means - ends[:, 0], ends[:, 1] - means]), 0, None)
+        ax.errorbar(x, means, yerr=errors, **look, ms=4.5, lw=1, ls="none", capsize=2, label=name)
+    for level in (-1, 0, 1):
+        ax.axhline(level, color=style.LIGHT, lw=0.6, zorder=0)
+    ax.set_ylim(-1.1, 1.1)
+    ax.set_xlim(-0.5, len(landscapes) - 0.5)
+    ax.set_xticks(range(len(landscapes)), [f"{level:,}" for level in landscapes])
+    style.legend(ax, "interval over seeds; dashes: single seeds")
+    return style.finish(ax, xlabel, "rank correlation")
+
+
+def power_law(
+    experiment: Experiment,
+    fit: PowerLaw,
+    landscape: int | None = None,
+    ax: Axes | None = None,
+    *,
+    quantity: str = "log_exp_r_n",
+) -> Axes:
+    """Log volume (nats) against data size with the fitted line; the residuals are :func:`residuals`."""
+    ax = style.new_axes(ax, height=0.85)
+    landscape = experiment.landscapes[0] if landscape is None else landscape
+    values = experiment.matrix(quantity, landscape)
+    experiment_plots.seeds_behind(ax, fit.sizes, values)
+    experiment_plots.averages(ax, fit.sizes, values, "sd", experiment.minima, line=False)
+    known = fit.sizes[np.isfinite(fit.residuals).any(axis=0)]
+    line = np.geomspace(known.min(), known.max(), 100)
+    ax.plot(
+        line, fit.predict(line), color="black", lw=1, ls=(0, (5, 2)), zorder=3, label=power_law_words(fit)
+    )
+    style.data_axis(ax, known, log=True)
+    unit = style.nats_axis(ax.yaxis, values)
+    style.legend(ax, experiment_plots.landscape_words(experiment, landscape))
+    return style.finish(ax, experiment_plots.minima_words(experiment), style.volume_label(quantity, unit))
+
+
+def residuals(experiment: Experiment, fit: PowerLaw, ax: Axes | None = None) -> Axes:
+    """What the power law leaves, in nats: each seed's distance from its own line."""
+    ax = style.new_axes(ax, height=0.6)
+    styles = style.level_styles(experiment.minima)
+    ax.axhline(0, color="black", lw=0.8, ls=(0, (5, 2)))
+    ax.plot(fit.sizes, fit.residuals.T, color=style.LIGHT, lw=0.6, zorder=1)
+    for j, minimum in enumerate(experiment.minima):
+        column = fit.residuals[:, j]
+        ax.plot(np.full(len(column), fit.sizes[j]), column, **styles[minimum], ms=3.5, ls="none", alpha=0.7)
+    style.data_axis(ax, fit.sizes[fit.sizes > 0], log=True)
+    unit = style.nats_axis(ax.yaxis, fit.residuals)
+    return style.finish(ax, experiment_plots.minima_words(experiment), f"residual ({unit})")
+
+
+def compare(
+    comparison: Comparison,
+    ax: Axes | None = None,
+    *,
+    xlabel: str = "additional training samples",
+    spread: str = "sd",
+) -> Axes:
+    """Log volume of the minima of two experiments in one landscape, seeds behind."""
+    ax = style.new_axes(ax, height=0.85)
+    x = np.asarray(comparison.minima, dtype=float)
+    for k, values in enumerate((comparison.first, comparison.second)):
+        colour = style.PALETTE[k]
+        for run in values:
+            ax.plot(x, np.where(np.isfinite(run), run, np.nan), color=colour, lw=0.5, alpha=0.3)
+        centre, low, high = mean_and_spread(values, spread)
+        shown = np.isfinite(centre)
+        ax.errorbar(
+            x[shown],
+            centre[shown],
+            yerr=np.stack([centre - low, high - centre])[:, shown],
+            color=colour,
+            marker=style.MARKERS[k],
+            ms=4.5,
+            lw=1.2,
+            elinewidth=0.8,
+            capsize=2,
+            label=comparison.names[k],
+        )
+    style.data_axis(ax, x)
+    unit = style.nats_axis(ax.yaxis, np.concatenate([comparison.first, comparison.second]))
+    if comparison.per_parameter:
+        unit += " per parameter"
+    style.legend(ax, f"landscape: +{comparison.landscape:,} samples")
+    return style.finish(ax, xlabel, style.volume_label(comparison.quantity, unit))
+
+
+def power_law_words(fit: PowerLaw) -> str:
+    """``volume ∝ size^(exponent)`` with its interval, for a legend."""
+    low, high = fit.interval
+    interval = f" [{low:.3g}, {high:.3g}]" if np.isfinite(low) else ""
+    return rf"volume $\propto$ size$^{{\alpha}}$, $\alpha$ = {fit.exponent:.3g}{interval}"
