@@ -16,6 +16,7 @@ notebook that writes it.
 
 from volume_lib.storage.files import atomic_write, remove_temporary_files, write_bytes
 from volume_lib.storage.models import load_dataset, load_model, load_models_and_data, save_dataset, save_model
+from volume_lib.storage.outputs import list_outputs
 from volume_lib.storage.paths import (
     ACCURACY_NOTEBOOK,
     CUTOFF_NOTEBOOK,
@@ -56,6 +57,7 @@ __all__ = [
     "atomic_write",
     "cutoffs_path",
     "list_models",
+    "list_outputs",
     "list_results",
     "list_runs",
     "list_sweeps",

@@ -1,0 +1,1 @@
+"""Many runs: clone, parameterise and execute notebooks, skip what is done, report what is not."""

@@ -1,0 +1,260 @@
+"""Run folders: clone and parameterise the notebooks, copy a file to all of them, clean them up."""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import copy
+import hashlib
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from volume_lib import storage
+from volume_lib.batch.locks import Held, lock
+from volume_lib.batch.steps import (
+    KEY,
+    NOTEBOOKS,
+    Job,
+    is_template_unedited,
+    jobs_of,
+    normalised,
+    read_notebook,
+    sources_digest,
+    template_path,
+)
+from volume_lib.errors import InputError, near_match
+from volume_lib.experiment import FILE_NAME, Experiment, RunSeeds, experiment_file, read_experiment
+
+CLEANABLE = {
+    "models": ("train",),
+    "perturbs": ("perturb",),
+    "volumes": ("volume", "cutoff", "accuracy"),
+    "all": ("train", "perturb", "volume", "cutoff", "accuracy", "analysis"),
+}
+"""What ``clean`` can be asked for, and whose files that is."""
+
+_PROPAGATED = ".propagated.json"
+"""In a run folder: name of a file that was copied there → digest of what was copied."""
+
+
+# --- clone
+
+
+def make(experiment: Experiment, runs: Iterable[RunSeeds] | None = None) -> list[Path]:
+    """Clone the five notebooks into every run's folder and give them their parameters; run nothing.
+
+    A notebook that is there keeps its cells, edited or not, unless its template has changed and it has
+    not been edited. Its outputs stay as long as its parameters do. Returns the run folders.
+    """
+    folders = []
+    for run in experiment.run_seeds if runs is None else runs:
+        jobs = jobs_of(experiment, run)
+        for job in jobs:
+            prepare_notebook(job)
+        folders.append(jobs[0].folder)
+    return folders
+
+
+def prepare_notebook(job: Job, template: dict[str, Any] | None = None) -> dict[str, Any]:
+    """The job's notebook, cloned where it is missing and given its parameters; written if that changed it."""
+    before = read_notebook(job.notebook)
+    template = template or json.loads(template_path(job.step).read_text(encoding="utf-8"))
+    notebook = copy.deepcopy(before)
+    outdated = before is not None and sources_digest(before) != sources_digest(template)
+    if notebook is None or (outdated and is_template_unedited(notebook)):
+        record = notebook["metadata"].get(KEY, {}) if notebook else {}
+        notebook = copy.deepcopy(template)
+        notebook["metadata"][KEY] = {**record, "template": sources_digest(template)}
+    inject(notebook, job.parameters)
+    if notebook != before:
+        write_notebook(job.notebook, notebook)
+    return notebook
+
+
+def inject(notebook: dict[str, Any], parameters: dict[str, Any]) -> None:
+    """Put ``parameters`` in a cell after the one tagged ``parameters``, as papermill does.
+
+    A cell that says the same already stays, and what came out of it.
+    """
+    cells = notebook["cells"]
+    tags = [set(cell["metadata"].get("tags", [])) for cell in cells]
+    at = next((i for i, own in enumerate(tags) if "injected-parameters" in own), None)
+    if at is None:
+        at = next((i for i, own in enumerate(tags) if "parameters" in own), -1) + 1
+        metadata = {"tags": ["injected-parameters"]}
+        cells.insert(
+            at, {"cell_type": "code", "id": "injected-parameters", "metadata": metadata, "source": ""}
+        )
+    values = normalised(parameters)
+    if _assigned("".join(cells[at]["source"])) != values:
+        lines = [f"{name} = {value!r}" for name, value in values.items()]
+        source = "\n".join(["# Parameters of experiment.yaml", *lines])
+        cells[at] |= {"source": source.splitlines(keepends=True), "outputs": [], "execution_count": None}
+
+
+def _assigned(source: str) -> dict[str, Any] | None:
+    """The values of a cell of plain assignments; None where it is anything else."""
+    try:
+        lines = [line for line in ast.parse(source).body if isinstance(line, ast.Assign)]
+        return {line.targets[0].id: ast.literal_eval(line.value) for line in lines}
+    except (SyntaxError, ValueError, AttributeError):
+        return None
+
+
+def write_notebook(path: Path, notebook: dict[str, Any]) -> None:
+    """Write a notebook's JSON atomically, laid out as Jupyter does."""
+    text = json.dumps(notebook, indent=1, ensure_ascii=False, sort_keys=True)
+    storage.write_bytes(path, (text + "\n").encode())
+
+
+# --- propagate
+
+
+def propagate(file: str | Path, folder: str | Path, *, force: bool = False) -> list[Path]:
+    """Copy ``file`` into every run folder under ``folder``; notebooks keep each run's parameters.
+
+    Raises InputError, before anything is copied, if a run folder has the file in a version that was edited
+    there (one that neither the workflow nor an earlier propagation put there), unless ``force``.
+    """
+    file = Path(file)
+    if not file.is_file():
+        raise InputError(f"{file}: does not exist")
+    targets = [
+        (job, job.folder / file.name)
+        for experiment in experiments_under(folder)
+        for job in (_job_of(experiment, run, file.name) for run in experiment.run_seeds)
+        if job.folder.is_dir()
+    ]
+    if not targets:
+        raise InputError(f"{folder}: no run folders; python -m volume_lib make {folder} makes them")
+    data = file.read_bytes()
+    edited = [path for job, path in targets if not force and _is_edited(path, data)]
+    if edited:
+        more = f" and {len(edited) - 1} more" if len(edited) > 1 else ""
+        raise InputError(f"{edited[0]}{more}: edited in the run folder; --force overwrites it")
+    for job, path in targets:
+        if file.name in NOTEBOOKS.values():
+            notebook = _clean_clone(file)
+            inject(notebook, job.parameters)
+            write_notebook(path, notebook)
+        else:
+            storage.write_bytes(path, data)
+            _remember(path, data)
+    return [path for _, path in targets]
+
+
+def _job_of(experiment: Experiment, run: RunSeeds, name: str) -> Job:
+    step = next((step for step, notebook in NOTEBOOKS.items() if notebook == name), "train")
+    return Job(experiment, step, run)
+
+
+def _clean_clone(path: Path) -> dict[str, Any]:
+    """A notebook without outputs and without what its last execution left, ready to be a run's."""
+    notebook = read_notebook(path)
+    kept = [cell for cell in notebook["cells"] if not _is_left_by_papermill(cell)]
+    for cell in kept:
+        cell["metadata"] = {key: value for key, value in cell["metadata"].items() if key == "tags"}
+        if cell["cell_type"] == "code":
+            cell |= {"outputs": [], "execution_count": None}
+    metadata = {key: notebook["metadata"][key] for key in ("kernelspec",) if key in notebook["metadata"]}
+    notebook |= {"cells": kept, "metadata": metadata}
+    notebook["metadata"][KEY] = {"template": sources_digest(notebook)}
+    return notebook
+
+
+def _is_left_by_papermill(cell: dict[str, Any]) -> bool:
+    return bool({"injected-parameters", "papermill-error-cell-tag"} & set(cell["metadata"].get("tags", [])))
+
+
+def _is_edited(path: Path, data: bytes) -> bool:
+    if not path.exists() or path.read_bytes() == data:
+        return False
+    if path.name in NOTEBOOKS.values():
+        return not is_template_unedited(read_notebook(path))
+    return _remembered(path.parent).get(path.name) != _digest(path.read_bytes())
+
+
+def _remembered(folder: Path) -> dict[str, str]:
+    try:
+        return json.loads((folder / _PROPAGATED).read_text())
+    except (OSError, ValueError):
+        return {}
+
+
+def _remember(path: Path, data: bytes) -> None:
+    known = {**_remembered(path.parent), path.name: _digest(data)}
+    storage.write_bytes(path.parent / _PROPAGATED, json.dumps(known).encode())
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+# --- clean
+
+
+@dataclass(frozen=True)
+class Cleanable:
+    """Files of one run (or of the analysis) that the workflow wrote."""
+
+    folder: Path
+    files: list[Path]
+
+    @property
+    def size(self) -> int:
+        """Bytes."""
+        return sum(path.stat().st_size for path in self.files)
+
+
+def cleanable(folder: str | Path, what: str) -> list[Cleanable]:
+    """What cleaning would delete: the files that the steps of ``what`` wrote, and no others."""
+    if what not in CLEANABLE:
+        hint = near_match(what, CLEANABLE)
+        raise InputError(f"--what {what}: must be one of {', '.join(CLEANABLE)}{hint}")
+    found = []
+    for experiment in experiments_under(folder):
+        places = [(experiment.folder / "analysis", ["analysis"] if "analysis" in CLEANABLE[what] else [])]
+        steps = [step for step in CLEANABLE[what] if step != "analysis"]
+        places += [(path, steps) for path in storage.list_runs(experiment.folder)]
+        for place, steps in places:
+            files = [path for step in steps for path in storage.list_outputs(place, step, figures=True)]
+            if files:
+                found.append(Cleanable(place, files))
+    return found
+
+
+def clean(folder: str | Path, what: str) -> list[Cleanable]:
+    """Delete what :func:`cleanable` lists, and folders that this leaves empty; not while a launcher runs."""
+    with contextlib.ExitStack() as held:
+        for experiment in experiments_under(folder):
+            try:
+                held.enter_context(lock(experiment.folder, "clean"))
+            except Held as error:
+                raise InputError(f"{experiment.folder}: in use ({error}); nothing was deleted") from error
+        found = cleanable(folder, what)
+        for place in found:
+            for path in place.files:
+                path.unlink(missing_ok=True)
+            for parent in sorted({path.parent for path in place.files} - {place.folder}, reverse=True):
+                _remove_empty(parent, place.folder)
+    return found
+
+
+def _remove_empty(folder: Path, top: Path) -> None:
+    while folder != top and not any(folder.iterdir()):
+        folder.rmdir()
+        folder = folder.parent
+
+
+def experiments_under(folder: str | Path) -> list[Experiment]:
+    """The experiment of ``folder``, or all those below it."""
+    folder = Path(folder)
+    if experiment_file(folder).is_file():
+        return [read_experiment(folder)]
+    found = sorted(folder.rglob(FILE_NAME)) if folder.is_dir() else []
+    if not found:
+        raise InputError(f"{folder}: no {FILE_NAME} here or below")
+    return [read_experiment(path.parent) for path in found]

@@ -1,0 +1,95 @@
+"""One launcher at a time for an experiment, one process at a time in a run's folder.
+
+The locks are the operating system's (``flock``): whatever way their holder ends, SIGKILL included,
+they end with it, and none is ever stale. The file says who holds it; it goes when the holder lets go.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import getpass
+import json
+import os
+import socket
+import time
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+
+from volume_lib.errors import InputError
+
+FILE_NAME = ".lock"
+_POLL = 0.1
+
+
+class Held(Exception):
+    """Somebody else holds the lock; the message says who."""
+
+
+@contextlib.contextmanager
+def lock(folder: str | Path, what: str, *, wait: float = 0.0) -> Iterator[int]:
+    """Hold ``<folder>/.lock``; gives its file descriptor, which a child process may inherit and hold on to.
+
+    ``what`` is told to whoever comes second. Raises :class:`Held` after ``wait`` seconds (inf: never), and
+    InputError where the folder cannot be written to.
+    """
+    path = Path(folder) / FILE_NAME
+    descriptor = _acquire(path, time.monotonic() + wait)
+    try:
+        holder = {"pid": os.getpid(), "host": socket.gethostname(), "user": _user(), "what": what}
+        holder["since"] = datetime.now().astimezone().isoformat(timespec="seconds")
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, json.dumps(holder).encode(), 0)
+        yield descriptor
+    finally:
+        with contextlib.suppress(OSError):  # before it is released, so that it is surely ours
+            path.unlink()
+        os.close(descriptor)
+
+
+def _acquire(path: Path, deadline: float) -> int:
+    while True:
+        try:
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        except OSError as error:
+            raise InputError(f"{path.parent}: cannot be written to: {os.strerror(error.errno)}") from error
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if _is_still(path, descriptor):
+                return descriptor
+            os.close(descriptor)  # its last holder removed the file between our opening and locking it
+            continue
+        except OSError as error:
+            if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
+                return descriptor  # a file system without locks: better unguarded than not at all
+            told = holder_of(path)
+            os.close(descriptor)
+        if time.monotonic() >= deadline:
+            raise Held(told)
+        time.sleep(_POLL)
+
+
+def _is_still(path: Path, descriptor: int) -> bool:
+    try:
+        named, ours = os.stat(path), os.fstat(descriptor)
+    except FileNotFoundError:
+        return False
+    return (named.st_dev, named.st_ino) == (ours.st_dev, ours.st_ino)
+
+
+def holder_of(path: Path) -> str:
+    """In words, who holds the lock."""
+    try:
+        holder = json.loads(path.read_text())
+        return "{what}: process {pid} of {user} on {host}, since {since}".format(**holder)
+    except (OSError, ValueError, KeyError):
+        return "another process"
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # no entry for this user id, as in some containers
+        return str(os.getuid())

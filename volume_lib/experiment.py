@@ -1,0 +1,373 @@
+"""``experiment.yaml``: what an experiment is, checked before anything runs.
+
+Each section of the file is the parameters of one notebook, under the same names and with the same
+defaults as its ``parameters`` cell::
+
+    problem: mnist
+    model: {hidden_dims: [256, 128]}
+    runs: {model_seeds: [0, 1], data_seeds: [10, 11]}       # zipped: two runs
+    train: {epochs: 500, batch_size: 1000, base_data_size: 60, dataset_quantities: [0, 540, 1940]}
+    perturb: {num_directions: 500, loss_thresholds: [0.02, 0.05, 0.1]}
+
+Every mistake is an :class:`~volume_lib.errors.InputError` of one line: file, key, value, what would be right.
+:func:`read_experiment` checks the file alone; :func:`check_against_data` also builds the model and
+the data set that it asks for.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from pathlib import Path
+from typing import Annotated, Any, Literal, NamedTuple
+
+import yaml
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    ValidationError,
+    model_validator,
+)
+
+from volume_lib.errors import InputError, near_match
+
+FILE_NAME = "experiment.yaml"
+
+
+# --- values
+
+
+def _no_bool(value: Any) -> Any:
+    if isinstance(value, bool):
+        raise ValueError("must be a number")
+    return value
+
+
+def _increasing(values: list) -> list:
+    if any(b <= a for a, b in pairwise(values)):
+        raise ValueError("must increase, each value above the last")
+    return values
+
+
+def _distinct(values: list) -> list:
+    if len(set(values)) != len(values):
+        raise ValueError("must all be different")
+    return values
+
+
+Count = Annotated[int, Field(strict=True, ge=1)]
+Natural = Annotated[int, Field(strict=True, ge=0)]
+Positive = Annotated[float, BeforeValidator(_no_bool), Field(gt=0, allow_inf_nan=False)]
+NotNegative = Annotated[float, BeforeValidator(_no_bool), Field(ge=0, allow_inf_nan=False)]
+Share = Annotated[float, BeforeValidator(_no_bool), Field(gt=0, le=1)]
+Levels = Annotated[list[Natural], Field(min_length=1), AfterValidator(_increasing)]
+Counts = Annotated[list[Count], Field(min_length=1), AfterValidator(_increasing)]
+Thresholds = Annotated[list[Positive], Field(min_length=1), AfterValidator(_distinct)]
+Seeds = Annotated[list[Natural], Field(min_length=1)]
+
+
+# --- sections
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Runs(Section):
+    """Which seeds: run ``i`` has the i-th of each."""
+
+    model_seeds: Seeds = [0]
+    data_seeds: Seeds = [0]
+
+    @model_validator(mode="after")
+    def _zipped(self) -> Runs:
+        models, data = len(self.model_seeds), len(self.data_seeds)
+        if models != data:
+            raise ValueError(f"{models} model_seeds and {data} data_seeds: must be as many, they are zipped")
+        if len(set(zip(self.model_seeds, self.data_seeds, strict=True))) < models:
+            raise ValueError("the same pair of seeds twice: every run must differ")
+        return self
+
+
+class Imbalance(Section):
+    labels: Annotated[list[Any], Field(min_length=1)]
+    ratio: Annotated[float, BeforeValidator(_no_bool), Field(ge=0, le=1)]
+
+
+class Train(Section):
+    """Train Low Test Models.ipynb"""
+
+    base_data_size: Count = 60
+    dataset_quantities: Levels = [0, 540, 1940]
+    dataset_type: Literal["data", "poison", "noise"] = "data"
+    test_size: Count | None = None
+    base_imbalance: Imbalance | None = None
+    additional_imbalance: Imbalance | None = None
+    epochs: Count = 300
+    batch_size: Count = 200
+    optimizer: Literal["sgd", "adam", "adamw"] = "adam"
+    learning_rate: Positive = 0.003
+    weight_decay: NotNegative = 0.0
+    lr_schedule: Literal["cosine", "linear"] | None = None
+    target_train_loss: Positive | None = None
+    sam_rho: NotNegative = 0.0
+    sam_adaptive: bool = False
+    vary: Literal["batch_size", "epochs"] | None = None
+    values: Counts | None = None
+    device: str = "auto"
+
+    @model_validator(mode="after")
+    def _varied(self) -> Train:
+        if (self.vary is None) != (self.values is None):
+            raise ValueError(
+                "vary and values: give both (what varies between the models, and its values) or none"
+            )
+        if self.vary == "epochs" and self.values[-1] > self.epochs:
+            raise ValueError(
+                f"values: {self.values[-1]} is beyond the end of the training, epochs {self.epochs}"
+            )
+        if self.sam_adaptive and not self.sam_rho:
+            raise ValueError("sam_adaptive: needs a sam_rho above 0")
+        return self
+
+
+class Perturb(Section):
+    """Random Perturbs.ipynb, and into how many ``shards`` a batch splits the directions of one run."""
+
+    num_directions: Count = 200
+    loss_thresholds: Thresholds = [0.1]
+    acc_threshold: Share | None = None
+    search: Literal["crossing", "grid"] = "crossing"
+    scaling: Literal["filter", "none", "curvature"] = "filter"
+    perturbation_seed: Natural = 0
+    landscape_levels: Levels | None = None
+    all_pairs: bool = False
+    max_coefficient: Positive | None = None
+    device: str = "auto"
+    memory_budget: Positive | None = None
+    shards: Count = 1
+
+
+class Volume(Section):
+    """Volume Estimation Pipeline.ipynb"""
+
+    loss_thresholds: Thresholds | None = None
+    acc_threshold: Share | None = None
+    top_k: Count = 10
+    bootstrap: Count = 1000
+    subset_sizes: Counts | None = None
+
+
+class Cutoff(Section):
+    """Volume Cutoff.ipynb"""
+
+    loss_threshold: Positive | None = None
+    batch_size: Count = 1000
+
+
+class Accuracy(Section):
+    """Test Accuracy.ipynb"""
+
+    batch_size: Count = 1000
+
+
+class Analysis(Section):
+    """analyze_experiments_data.ipynb"""
+
+    loss_threshold: Positive | None = None
+
+
+class RunSeeds(NamedTuple):
+    """The two seeds that tell a run from the others."""
+
+    model_seed: int
+    data_seed: int
+
+    @property
+    def name(self) -> str:
+        """The run's folder."""
+        return f"model_{self.model_seed}_data_{self.data_seed}"
+
+
+STEPS = ("train", "perturb", "volume", "cutoff", "accuracy", "analysis")
+"""In the order in which they run; each is a section of the file and a notebook."""
+
+
+class Experiment(Section):
+    """The contents of one ``experiment.yaml``."""
+
+    problem: str
+    model: dict[str, Any] = {}
+    runs: Runs = Runs()
+    train: Train = Train()
+    perturb: Perturb = Perturb()
+    volume: Volume = Volume()
+    cutoff: Cutoff = Cutoff()
+    accuracy: Accuracy = Accuracy()
+    analysis: Analysis = Analysis()
+    _folder: Path = PrivateAttr(default=Path())
+
+    @model_validator(mode="after")
+    def _landscapes_exist(self) -> Experiment:
+        levels, largest = self.perturb.landscape_levels, self.train.dataset_quantities[-1]
+        if levels and levels[-1] > largest:
+            raise ValueError(
+                f"perturb.landscape_levels: {levels[-1]} is above the largest of "
+                f"train.dataset_quantities, {largest}"
+            )
+        return self
+
+    @property
+    def folder(self) -> Path:
+        """Where the experiment lies."""
+        return self._folder
+
+    @property
+    def run_seeds(self) -> list[RunSeeds]:
+        """The seeds of every run, in the order of the file."""
+        return [RunSeeds(*pair) for pair in zip(self.runs.model_seeds, self.runs.data_seeds, strict=True)]
+
+    def parameters(self, step: str, run: RunSeeds | None = None) -> dict[str, Any]:
+        """What papermill gives to the notebook of ``step`` (``run``: None for the analysis)."""
+        values = getattr(self, step).model_dump(exclude={"shards"})
+        if step == "train" and run is not None:
+            top = {"problem": self.problem, "model": self.model}
+            values = {**top, **run._asdict(), **values}
+        if step == "volume" and values["loss_thresholds"] is None:
+            values["loss_thresholds"] = self.perturb.loss_thresholds
+        if step in ("cutoff", "analysis") and values["loss_threshold"] is None:
+            values["loss_threshold"] = self.parameters("volume")["loss_thresholds"][0]
+        return values
+
+
+# --- reading
+
+
+def experiment_file(folder: str | Path) -> Path:
+    """The ``experiment.yaml`` of a folder; the file itself may be named too."""
+    path = Path(folder)
+    return path if path.suffix in (".yaml", ".yml") else path / FILE_NAME
+
+
+def read_experiment(folder: str | Path) -> Experiment:
+    """Read and check the ``experiment.yaml`` in ``folder``, without looking at any data."""
+    path = experiment_file(folder)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        hint = f"python -m volume_lib new {path.parent} --problem NAME writes one"
+        raise InputError(f"{path}: does not exist; {hint}") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: cannot be read: {error}") from error
+    return parse_experiment(text, path)
+
+
+def parse_experiment(text: str, path: str | Path = FILE_NAME) -> Experiment:
+    """The experiment that ``text`` describes; ``path`` is what the errors name."""
+    path = Path(path)
+    try:
+        content = yaml.load(text, _UniqueKeys)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        line = f" at line {mark.line + 1}" if mark else ""
+        raise InputError(f"{path}: not valid YAML{line}: {error.problem or error.context}") from error
+    except yaml.YAMLError as error:
+        raise InputError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(content, dict):
+        raise InputError(f"{path}: must hold keys and values, such as problem: mnist")
+    try:
+        # an empty section is one without changes
+        named = {str(key): value for key, value in content.items()}
+        experiment = Experiment(**{key: value for key, value in named.items() if value is not None})
+    except ValidationError as error:
+        raise InputError(f"{path}: {_tell(error)}") from error
+    experiment._folder = path.parent
+    return experiment
+
+
+class _UniqueKeys(yaml.SafeLoader):
+    """YAML takes the last of two equal keys without a word; here it is an error."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        for i, key in enumerate(keys):
+            if key in keys[:i]:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"{key} twice", node.value[i][0].start_mark
+                )
+        return super().construct_mapping(node, deep)
+
+
+def _tell(errors: ValidationError) -> str:
+    """The first error: key, value, what would be right."""
+    error = min(errors.errors(), key=lambda entry: entry["type"] != "extra_forbidden")
+    where = [part for part in error["loc"] if not (isinstance(part, str) and part[0].isupper())]
+    key = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in where).lstrip(".")
+    if error["type"] == "extra_forbidden":
+        known = _keys_at(where[:-1])
+        return f"{key}: unknown key{near_match(where[-1], known)}; known: {', '.join(known)}"
+    if error["type"] == "missing":
+        return f"{key}: must be given"
+    value, context = error["input"], error.get("ctx", {})
+    told = {
+        "int_type": "must be a whole number",
+        "int_parsing": "must be a whole number",
+        "float_type": "must be a number",
+        "float_parsing": "must be a number",
+        "finite_number": "must be a finite number",
+        "bool_type": "must be true or false",
+        "bool_parsing": "must be true or false",
+        "string_type": "must be text",
+        "list_type": "must be a list, such as [0, 540]",
+        "dict_type": "must hold keys and values",
+        "model_type": "must hold keys and values",
+        "greater_than": f"must be above {context.get('gt')}",
+        "greater_than_equal": f"must be {context.get('ge')} or more",
+        "less_than_equal": f"must be {context.get('le')} or less",
+        "too_short": "must not be empty",
+        "value_error": str(context.get("error")),
+    }.get(error["type"], error["msg"])
+    if error["type"] == "literal_error":
+        choices = str(context["expected"]).replace("'", "").replace(" or ", ", ").split(", ")
+        told = f"must be one of {', '.join(choices)}{near_match(str(value), choices)}"
+    if isinstance(value, BaseModel | dict):  # a rule about several keys; it names them itself
+        return f"{key}: {told}" if key else told
+    return f"{key}: {value!r} {told}"
+
+
+def _keys_at(where: list[str | int]) -> list[str]:
+    """The keys that the section at ``where`` has."""
+    model: type[BaseModel] = Experiment
+    for part in where:
+        found = [model.model_fields[part].annotation] if part in model.model_fields else []
+        found += getattr(found[0], "__args__", ()) if found else ()
+        model = next(kind for kind in found if isinstance(kind, type) and issubclass(kind, BaseModel))
+    return list(model.model_fields)
+
+
+# --- checking against the data
+
+
+def check_against_data(experiment: Experiment) -> None:
+    """Build the first run's model and data set, so that what cannot be is told before anything runs."""
+    from volume_lib.problems import get_problem
+    from volume_lib.splits import make_dataset
+
+    path = experiment.folder / FILE_NAME
+    train = experiment.parameters("train", experiment.run_seeds[0])
+    try:
+        problem = get_problem(experiment.problem, experiment.folder)
+        arguments = dict(experiment.model)
+        problem.build_model(arguments, train["model_seed"], arguments.pop("model_class", None))
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
+    problem.load()  # a missing data set speaks for itself
+    names = ("base_data_size", "dataset_quantities", "dataset_type", "test_size")
+    names += ("base_imbalance", "additional_imbalance", "data_seed")
+    try:
+        make_dataset(problem, **{name: train[name] for name in names})
+    except InputError as error:
+        raise InputError(f"{path}: train.{error}") from error
