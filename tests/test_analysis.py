@@ -247,18 +247,28 @@ def test_agreement_interval_spans_the_seeds(folder):
     assert agreement.interval == pytest.approx((-1, 1))  # of three seeds, 1 in 27 resamples is all the first
 
 
-def test_compare_two_experiments(folder, monkeypatch):
-    plain = known.log_volume
-    monkeypatch.setattr(known, "log_volume", lambda *a: plain(*a) + 40)
+def test_compare_pairs_the_seeds_that_both_have(folder, monkeypatch):
+    plain, jitter = known.log_volume, {0: 39, 1: 40, 2: 41}
+    monkeypatch.setattr(known, "log_volume", lambda seed, *a: plain(seed, *a) + jitter[seed])
     sam = folder.parent / "sam"
-    for seed in (0, 1):
+    for seed in range(3):
         known.write_run(sam, seed, levels=known.LEVELS[:4])
     comparison = analysis.compare(analysis.load_experiment(folder), analysis.load_experiment(sam))
     assert comparison.names == ("low_data/base", "low_data/sam") and comparison.landscape == 0
-    assert comparison.minima == list(known.LEVELS[:4]) and not comparison.per_parameter
-    # Seeds are 50 apart: means 50 and 25 + 40.
-    assert comparison.difference == pytest.approx([15.0] * 4)
-    assert (comparison.interval[:, 0] < 15).all() and (comparison.interval[:, 1] > 15).all()
+    assert comparison.minima == list(known.LEVELS[:4]) and not comparison.per_parameter and comparison.paired
+    # Seeds are 50 apart, their differences 1: t at 97.5 % with 2 degrees of freedom is 4.302653.
+    assert comparison.difference == pytest.approx([40.0] * 4)
+    assert comparison.interval[:, 1] - 40 == pytest.approx([4.302653 / math.sqrt(3)] * 4)
+
+
+def test_compare_other_seeds_by_welch(folder):
+    other = folder.parent / "other"
+    for seed in (10, 11, 12):
+        known.write_run(other, seed)
+    comparison = analysis.compare(analysis.load_experiment(folder), analysis.load_experiment(other))
+    assert not comparison.paired and comparison.difference == pytest.approx([500.0] * 5)
+    # Equal variances of 50² and three runs each: 4 degrees of freedom, t = 2.776445.
+    assert comparison.interval[:, 1] - 500 == pytest.approx([2.776445 * 50 * math.sqrt(2 / 3)] * 5)
 
 
 def test_compare_networks_of_different_size_per_parameter(folder, monkeypatch):

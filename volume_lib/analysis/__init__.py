@@ -4,6 +4,7 @@
 ``compare`` are what is read off it; ``write_summary`` writes it down.
 """
 
+from volume_lib.analysis.loading import curve_samples, cutoff_level, load_experiment, minima_of
 from volume_lib.analysis.statistics import (
     Agreement,
     Comparison,
@@ -13,16 +14,7 @@ from volume_lib.analysis.statistics import (
     mean_and_spread,
     rank_agreement,
 )
-from volume_lib.analysis.table import (
-    COLUMNS,
-    QUANTITIES,
-    Experiment,
-    curve_samples,
-    cutoff_level,
-    load_experiment,
-    minima_of,
-    write_summary,
-)
+from volume_lib.analysis.table import COLUMNS, QUANTITIES, Experiment, write_summary
 
 __all__ = [
     "COLUMNS",

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
-from volume_lib.analysis.table import Experiment
+from volume_lib.analysis.table import QUANTITIES, Experiment
 from volume_lib.errors import InputError
 
 CONFIDENCE = 0.95
@@ -128,8 +128,9 @@ def fit_power_law(sizes: Sequence[float], log_volumes: np.ndarray) -> PowerLaw:
 class Comparison:
     """Two experiments in one landscape, over the minima that both have.
 
-    ``first``, ``second`` (S₁, M) and (S₂, M): values of each run. ``difference``: second − first of the
-    means (M,), and ``interval`` (M, 2) its Welch t interval; NaN where a side has a single run or none.
+    ``first``, ``second`` (S₁, M) and (S₂, M): values of each run. ``difference`` (M,): second − first, and
+    ``interval`` (M, 2) its Student t interval: ``paired`` by seeds over the runs that both have where there
+    are two or more (the rows are then those runs), else Welch's over all runs. NaN where there are too few.
     ``per_parameter``: values were divided by the numbers of parameters, which differ.
     """
 
@@ -142,6 +143,7 @@ class Comparison:
     difference: np.ndarray
     interval: np.ndarray
     per_parameter: bool
+    paired: bool
 
 
 def compare(
@@ -165,21 +167,28 @@ def compare(
     minima = [m for m in first.minima if m in set(second.minima)]
     if not minima:
         raise InputError(f"{first.name} and {second.name} share no minimum")
+    runs = [run for run in first.runs if run in set(second.runs)]
+    paired = len(runs) > 1
     sides, dimensions = [], []
     for experiment in (first, second):
         columns = [experiment.minima.index(m) for m in minima]
-        sides.append(experiment.matrix(quantity, landscape)[:, columns])
+        rows = [experiment.runs.index(run) for run in (runs if paired else experiment.runs)]
+        sides.append(experiment.matrix(quantity, landscape)[np.ix_(rows, columns)])
         dimensions.append(np.unique(experiment.table["num_params"]).tolist())
-    per_parameter = dimensions[0] != dimensions[1] and quantity in (
-        "log_exp_r_n",
-        "log_volume",
-        "log_exp_r_n_acc",
-    )
+    per_parameter = dimensions[0] != dimensions[1] and quantity in QUANTITIES
     if per_parameter:
         sides = [side / n[0] for side, n in zip(sides, dimensions, strict=True)]
-    difference, interval = _welch(*sides)
+    difference, interval = (_paired if paired else _welch)(*sides)
     return Comparison(
-        (first.name, second.name), landscape, quantity, minima, *sides, difference, interval, per_parameter
+        (first.name, second.name),
+        landscape,
+        quantity,
+        minima,
+        *sides,
+        difference,
+        interval,
+        per_parameter,
+        paired,
     )
 
 
@@ -221,6 +230,23 @@ def _exponent_interval(slopes: np.ndarray, x: np.ndarray, residuals: np.ndarray)
         error = math.sqrt(np.nansum(residuals[0] ** 2) / freedom / np.sum((x[known] - x[known].mean()) ** 2))
     half = float(stats.t.ppf(0.5 + CONFIDENCE / 2, freedom) * error)
     return float(slopes.mean() - half), float(slopes.mean() + half)
+
+
+def _paired(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean of the differences run by run (M,) and its interval (M, 2)."""
+    difference = np.full(first.shape[1], np.nan)
+    interval = np.full((first.shape[1], 2), np.nan)
+    for j in range(first.shape[1]):
+        both = np.isfinite(first[:, j]) & np.isfinite(second[:, j])
+        steps = second[both, j] - first[both, j]
+        if steps.size:
+            difference[j] = steps.mean()
+        if steps.size > 1:
+            half = (
+                stats.t.ppf(0.5 + CONFIDENCE / 2, steps.size - 1) * steps.std(ddof=1) / math.sqrt(steps.size)
+            )
+            interval[j] = steps.mean() - half, steps.mean() + half
+    return difference, interval
 
 
 def _welch(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

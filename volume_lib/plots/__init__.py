@@ -3,11 +3,17 @@
 Nothing is saved or shown unless asked: :func:`save` writes a figure's file.
 """
 
-from volume_lib.plots.experiment import against_volume, volume_against_data, volume_against_landscape
+from volume_lib.plots.experiment import (
+    against_volume,
+    uncertainty,
+    volume_against_data,
+    volume_against_landscape,
+)
+from volume_lib.plots.landscape import animate_slices, can_write_mp4, loss_slice, loss_slices, loss_surface
+from volume_lib.plots.radii import radii_histogram, radii_tail, weight_shares
 from volume_lib.plots.results import log_volumes, rank_agreement, rank_probabilities, volume_against_test_loss
 from volume_lib.plots.run import (
     loss_curves,
-    radii_histogram,
     ray_profiles,
     test_accuracies,
     test_loss,
@@ -20,13 +26,19 @@ from volume_lib.plots.style import level_styles, save
 __all__ = [
     "against_volume",
     "agreement",
+    "animate_slices",
+    "can_write_mp4",
     "compare",
     "decision_boundary",
     "level_styles",
     "log_volumes",
     "loss_curves",
+    "loss_slice",
+    "loss_slices",
+    "loss_surface",
     "power_law",
     "radii_histogram",
+    "radii_tail",
     "rank_agreement",
     "rank_probabilities",
     "rank_table",
@@ -37,7 +49,9 @@ __all__ = [
     "test_accuracies",
     "test_loss",
     "training_curves",
+    "uncertainty",
     "volume_against_data",
     "volume_against_landscape",
     "volume_against_test_loss",
+    "weight_shares",
 ]

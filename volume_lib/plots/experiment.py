@@ -133,6 +133,34 @@ def against_volume(
     return style.finish(ax, style.volume_label(quantity, unit), COLUMN_WORDS.get(column, column))
 
 
+def uncertainty(experiment: Experiment, landscape: int | None = None, ax: Axes | None = None) -> Axes:
+    """What limits each log E[r^n] in one landscape, in nats: seeds, directions, coefficient spacing.
+
+    Medians over the runs of the bootstrap interval's width and of the resolution, and the standard
+    deviation over the runs. What is 0 or unknown is not drawn.
+    """
+    ax = style.new_axes(ax, height=0.85)
+    landscape = experiment.landscapes[0] if landscape is None else landscape
+    x = experiment.minima_sizes
+    values = experiment.matrix("log_exp_r_n", landscape)
+    widths = experiment.matrix("ci_high", landscape) - experiment.matrix("ci_low", landscape)
+    centre, low, _ = mean_and_spread(values)
+    limits = {
+        "seeds (standard deviation)": centre - low,
+        "directions (width of interval)": mean_and_spread(widths, "quartiles")[0],
+        "coefficient spacing": mean_and_spread(experiment.matrix("resolution", landscape), "quartiles")[0],
+    }
+    for k, (name, sizes) in enumerate(limits.items()):
+        shown = np.isfinite(sizes) & (sizes > 0)
+        if shown.any():
+            look = {"color": style.PALETTE[k], "marker": style.MARKERS[k], "ms": 4.5, "lw": 1}
+            ax.plot(x[shown], sizes[shown], **look, label=name)
+    style.data_axis(ax, x)
+    style.loss_axis(ax, np.concatenate(list(limits.values())))
+    style.legend(ax, landscape_words(experiment, landscape))
+    return style.finish(ax, minima_words(experiment), "uncertainty (nats)")
+
+
 COLUMN_WORDS = {
     "test_loss": "test loss (nats)",
     "train_loss": "training loss (nats)",

@@ -127,53 +127,6 @@ def ray_profiles(
     return style.finish(ax, "coefficient", "loss (nats)")
 
 
-def radii_histogram(
-    radii: Mapping[int, Any],
-    ax: Axes | None = None,
-    *,
-    levels: Sequence[int] | None = None,
-    title: str = "",
-    bins: int = 30,
-) -> Axes:
-    """Distribution of the threshold radii of each minimum, with a tick at each one's largest radius.
-
-    ``radii`` maps a level to its (D,) radii or to :class:`volume_lib.volume.Radii`; the minima
-    share their bins. Directions that never crossed (censored) stand at their lower bound and are
-    counted in the legend.
-    """
-    ax = style.new_axes(ax, height=0.85)
-    values = {level: np.asarray(getattr(r, "radius", r), dtype=float) for level, r in radii.items()}
-    styles = style.level_styles([*(levels or []), *values])
-    everything = np.concatenate([v for v in values.values() if v.size] or [np.zeros(1)])
-    use_log = style.wants_log(everything, ratio=20) and everything.min() > 0
-    low, high = everything.min(), everything.max()
-    if high <= low:
-        low, high = low - 0.5, high + 0.5
-    edges = np.geomspace(low, high, bins + 1) if use_log else np.linspace(low, high, bins + 1)
-    for level in sorted(values):
-        colour = styles[level]["color"]
-        censored = int(np.sum(getattr(radii[level], "censored", np.zeros(0))))
-        label = f"{level:,}" + (f" ({censored:,} never crossed)" if censored else "")
-        ax.hist(values[level], edges, histtype="stepfilled", color=colour, alpha=0.25)
-        ax.hist(values[level], edges, histtype="step", color=colour, lw=1.0, label=label)
-        if values[level].size:
-            ax.plot(
-                values[level].max(),
-                -0.015,
-                marker="^",
-                color=colour,
-                ms=4,
-                ls="none",
-                clip_on=False,
-                transform=ax.get_xaxis_transform(),
-                zorder=5,
-            )
-    if use_log:
-        ax.set_xscale("log")
-    style.legend(ax, title or "minimum; ▲ largest radius")
-    return style.finish(ax, "threshold radius", "directions")
-
-
 def loss_curves(
     cutoffs: Mapping[str, Mapping[str, Any]],
     ax: Axes | None = None,

@@ -1,0 +1,229 @@
+"""Figures of slices of loss landscapes: contours, interactive surfaces, animations."""
+
+from __future__ import annotations
+
+import io
+import shutil
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.animation import FFMpegWriter
+from matplotlib.axes import Axes
+from matplotlib.colors import LogNorm
+from matplotlib.ticker import LogFormatterMathtext, LogLocator
+
+from volume_lib.errors import InputError
+from volume_lib.landscapes import Plane
+from volume_lib.plots import style
+from volume_lib.storage import write_bytes
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+
+CONTOURS = 18
+FLOOR = 1e-6
+"""Losses below this share of the largest shown are drawn as it: a log scale must end somewhere."""
+
+
+def loss_slice(
+    losses: np.ndarray,
+    a: np.ndarray,
+    b: np.ndarray,
+    plane: Plane,
+    ax: Axes | None = None,
+    *,
+    minima: Sequence[int] = (),
+    levels: Sequence[int] | None = None,
+    threshold: float | None = None,
+    limits: tuple[float, float] | None = None,
+    title: str = "",
+    colour_bar: bool = True,
+) -> Axes:
+    """Contours of the loss (nats, log colours) on the plane: (B, A) on the grid ``a`` (A,), ``b`` (B,).
+
+    The white line is ``threshold``: inside it lies what counts as a minimum's volume. ``minima``: the data
+    levels of the plane's anchors, in their colours. ``limits``: losses at the ends of the colours, to share
+    them between figures. Points of infinite or NaN loss stay grey.
+    """
+    ax = style.new_axes(ax, height=0.85)
+    low, high = loss_limits(losses) if limits is None else limits
+    shown = np.ma.masked_invalid(np.clip(losses, low, high))
+    ax.set_facecolor(style.LIGHT)
+    edges = np.geomspace(low, high, CONTOURS + 1)
+    filled = ax.contourf(a, b, shown, levels=edges, norm=LogNorm(low, high), cmap="viridis", extend="neither")
+    ax.contour(a, b, shown, levels=edges[1:-1:2], colors="black", linewidths=0.2, alpha=0.5)
+    if threshold is not None and low < threshold < high:
+        ax.contour(a, b, shown, levels=[threshold], colors="white", linewidths=1.2)
+    styles = style.level_styles([*(levels or []), *minima])
+    for at, minimum in zip(plane.anchors, minima, strict=False):
+        ax.plot(*at, **styles[int(minimum)], ms=5.5, mec="white", mew=0.7, ls="none", label=f"{minimum:,}")
+    ax.set_aspect("equal", adjustable="box")
+    if colour_bar:
+        _colour_bar(ax, filled)
+    if minima:
+        style.legend(ax, f"{title}\nminimum".strip())
+    return style.finish(ax, plane.unit, plane.unit, "" if minima else title)
+
+
+def loss_slices(
+    losses: np.ndarray,
+    a: np.ndarray,
+    b: np.ndarray,
+    plane: Plane,
+    axes: Sequence[Axes] | None = None,
+    *,
+    titles: Sequence[str],
+    **options: Any,
+) -> Sequence[Axes]:
+    """Slices (L, B, A) side by side in the same colours, as :func:`loss_slice` draws each."""
+    axes = style.new_row(len(losses)) if axes is None else axes
+    limits = loss_limits(losses)
+    for i, (ax, slice_, title) in enumerate(zip(axes, losses, titles, strict=True)):
+        last = i == len(axes) - 1
+        loss_slice(slice_, a, b, plane, ax, title=title, limits=limits, colour_bar=last, **options)
+        if i:
+            ax.set_ylabel("")
+    return axes
+
+
+def loss_surface(
+    losses: np.ndarray,
+    a: np.ndarray,
+    b: np.ndarray,
+    plane: Plane,
+    *,
+    minima: Sequence[int] = (),
+    levels: Sequence[int] | None = None,
+    limits: tuple[float, float] | None = None,
+    title: str = "",
+) -> go.Figure:
+    """The slice as an interactive 3-D surface: log₁₀ of the loss, the loss itself on hovering."""
+    import plotly.graph_objects as go
+
+    low, high = loss_limits(losses) if limits is None else limits
+    heights = np.log10(np.clip(np.where(np.isfinite(losses), losses, np.nan), low, high))
+    hover = "a %{x:.3g}<br>b %{y:.3g}<br>loss %{customdata:.3g} nats<extra></extra>"
+    surface = go.Surface(x=a, y=b, z=heights, customdata=losses, colorscale="Viridis", hovertemplate=hover)
+    surface.update(cmin=np.log10(low), cmax=np.log10(high), colorbar={"title": "log₁₀ loss", "len": 0.6})
+    figure = go.Figure(surface)
+    styles = style.level_styles([*(levels or []), *minima])
+    for at, minimum in zip(plane.anchors, minima, strict=False):
+        i, j = np.abs(a - at[0]).argmin(), np.abs(b - at[1]).argmin()
+        point = {
+            "x": [at[0]],
+            "y": [at[1]],
+            "z": [heights[j, i]],
+            "mode": "markers",
+            "name": f"minimum {minimum:,}",
+        }
+        figure.add_scatter3d(**point, marker={"color": styles[int(minimum)]["color"], "size": 6})
+    axis_titles = {"xaxis_title": plane.unit, "yaxis_title": plane.unit, "zaxis_title": "log₁₀ loss (nats)"}
+    figure.update_layout(
+        title=title,
+        width=640,
+        height=520,
+        margin={"l": 0, "r": 0, "t": 40, "b": 0},
+        scene=axis_titles,
+        legend={"x": 0},
+    )
+    return figure
+
+
+def animate_slices(
+    losses: np.ndarray,
+    a: np.ndarray,
+    b: np.ndarray,
+    plane: Plane,
+    path: str | Path,
+    *,
+    titles: Sequence[str],
+    frames_per_second: int = 6,
+    **options: Any,
+) -> Path:
+    """Write the slices (L, B, A) as a film, one frame each, to a ``.gif`` or, where ffmpeg exists, ``.mp4``.
+
+    All frames share their colours; the last one stands for a second. Raises :class:`InputError` for another
+    suffix, or for MP4 without ffmpeg.
+    """
+    path = Path(path)
+    if path.suffix not in (".gif", ".mp4"):
+        raise InputError(f"{path}: a film is a .gif or an .mp4")
+    if path.suffix == ".mp4" and not can_write_mp4():
+        raise InputError(f"{path}: ffmpeg is not installed; a .gif needs nothing")
+    limits = loss_limits(losses)
+    frames = []
+    for slice_, title in zip(losses, titles, strict=True):
+        ax = loss_slice(slice_, a, b, plane, title=title, limits=limits, **options)
+        frames.append(_pixels(ax))
+        plt.close(ax.figure)
+    frames += [frames[-1]] * frames_per_second
+    write_bytes(path, (_gif if path.suffix == ".gif" else _mp4)(frames, frames_per_second))
+    return path
+
+
+def can_write_mp4() -> bool:
+    """Whether ffmpeg is installed."""
+    return shutil.which("ffmpeg") is not None
+
+
+def loss_limits(losses: np.ndarray) -> tuple[float, float]:
+    """Smallest and largest loss to show, for the ends of a log scale."""
+    finite = losses[np.isfinite(losses)]
+    if not finite.size:
+        raise InputError("the loss is infinite or NaN everywhere on this slice")
+    high = float(finite.max()) or 1.0
+    low = max(float(finite.min()), FLOOR * high)
+    return (low, high) if low < high else (high / 2, high)
+
+
+def _colour_bar(ax: Axes, filled: Any) -> None:
+    bar = ax.figure.colorbar(filled, ax=ax, pad=0.03, shrink=0.85)
+    bar.set_label("loss (nats)", fontsize=style.FONT)
+    bar.ax.yaxis.set_major_locator(LogLocator())
+    bar.ax.yaxis.set_major_formatter(LogFormatterMathtext())
+    bar.ax.tick_params(labelsize=style.SMALL, width=0.6, length=2)
+    bar.ax.minorticks_off()
+    bar.outline.set_linewidth(0.6)
+
+
+def _pixels(ax: Axes) -> np.ndarray:
+    """(height, width, 3) of the whole figure; even numbers, as video codecs want them."""
+    figure = ax.figure
+    canvas = figure.canvas
+    if not hasattr(canvas, "buffer_rgba"):
+        raise InputError(f"films need the Agg canvas; this session draws with {type(canvas).__name__}")
+    canvas.draw()
+    pixels = np.asarray(canvas.buffer_rgba())[..., :3]
+    return pixels[: len(pixels) // 2 * 2, : pixels.shape[1] // 2 * 2].copy()
+
+
+def _gif(frames: Sequence[np.ndarray], frames_per_second: int) -> bytes:
+    from PIL import Image
+
+    # One palette for all frames, or colours flicker from frame to frame.
+    palette = Image.fromarray(np.concatenate([frames[0], frames[-1]])).quantize(255)
+    images = [Image.fromarray(frame).quantize(palette=palette, dither=Image.Dither.NONE) for frame in frames]
+    content = io.BytesIO()
+    images[0].save(
+        content, "GIF", save_all=True, append_images=images[1:], duration=1000 // frames_per_second, loop=0
+    )
+    return content.getvalue()
+
+
+def _mp4(frames: Sequence[np.ndarray], frames_per_second: int) -> bytes:
+    height, width = frames[0].shape[:2]
+    figure = plt.figure(figsize=(width / 100, height / 100), dpi=100)
+    image = figure.figimage(frames[0])
+    writer = FFMpegWriter(fps=frames_per_second, codec="libx264", extra_args=["-pix_fmt", "yuv420p"])
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "film.mp4"
+        with writer.saving(figure, str(file), dpi=100):
+            for frame in frames:
+                image.set_data(frame)
+                writer.grab_frame()
+        plt.close(figure)
+        return file.read_bytes()

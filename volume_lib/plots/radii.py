@@ -1,0 +1,111 @@
+"""Figures of threshold radii: their distribution, its tail, and which of them carry the volume.
+
+``radii`` maps a level to its (D,) radii or to :class:`volume_lib.volume.Radii`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from scipy.stats import norm
+
+from volume_lib.plots import style
+
+
+def radii_histogram(
+    radii: Mapping[int, Any],
+    ax: Axes | None = None,
+    *,
+    levels: Sequence[int] | None = None,
+    title: str = "",
+    bins: int = 30,
+) -> Axes:
+    """Distribution of the threshold radii of each minimum, with a tick at each one's largest radius.
+
+    ``radii`` maps a level to its (D,) radii or to :class:`volume_lib.volume.Radii`; the minima
+    share their bins. Directions that never crossed (censored) stand at their lower bound and are
+    counted in the legend.
+    """
+    ax = style.new_axes(ax, height=0.85)
+    values = {level: np.asarray(getattr(r, "radius", r), dtype=float) for level, r in radii.items()}
+    styles = style.level_styles([*(levels or []), *values])
+    everything = np.concatenate([v for v in values.values() if v.size] or [np.zeros(1)])
+    use_log = style.wants_log(everything, ratio=20) and everything.min() > 0
+    low, high = everything.min(), everything.max()
+    if high <= low:
+        low, high = low - 0.5, high + 0.5
+    edges = np.geomspace(low, high, bins + 1) if use_log else np.linspace(low, high, bins + 1)
+    for level in sorted(values):
+        colour = styles[level]["color"]
+        censored = int(np.sum(getattr(radii[level], "censored", np.zeros(0))))
+        label = f"{level:,}" + (f" ({censored:,} never crossed)" if censored else "")
+        ax.hist(values[level], edges, histtype="stepfilled", color=colour, alpha=0.25)
+        ax.hist(values[level], edges, histtype="step", color=colour, lw=1.0, label=label)
+        if values[level].size:
+            ax.plot(
+                values[level].max(),
+                -0.015,
+                marker="^",
+                color=colour,
+                ms=4,
+                ls="none",
+                clip_on=False,
+                transform=ax.get_xaxis_transform(),
+                zorder=5,
+            )
+    if use_log:
+        ax.set_xscale("log")
+    style.legend(ax, title or "minimum; ▲ largest radius")
+    return style.finish(ax, "threshold radius", "directions")
+
+
+def radii_tail(
+    radii: Mapping[int, Any], ax: Axes | None = None, *, levels: Sequence[int] | None = None, title: str = ""
+) -> Axes:
+    """How the largest radii thin out: the share of directions beyond each radius, against a normal law's.
+
+    ``radii`` as for :func:`radii_histogram`. Dashed: the normal distribution of the same mean and standard
+    deviation. Points above it are a heavier tail, in which more directions would find larger radii yet.
+    """
+    ax = style.new_axes(ax, height=0.85)
+    styles = style.level_styles([*(levels or []), *radii])
+    most = max(len(getattr(r, "radius", r)) for r in radii.values())
+    for level, found in sorted(radii.items()):
+        ordered = np.sort(np.asarray(getattr(found, "radius", found), dtype=float))
+        beyond = (len(ordered) - np.arange(len(ordered)) - 0.5) / len(ordered)
+        ax.plot(ordered, beyond, **styles[level], ms=2, lw=0, mew=0, label=f"{level:,}")
+        if len(ordered) > 1 and ordered[-1] > ordered[0]:
+            line = np.linspace(ordered[0], ordered[-1] + 0.1 * np.ptp(ordered), 200)
+            law = norm.sf(line, ordered.mean(), ordered.std(ddof=1))
+            ax.plot(line, law, color=styles[level]["color"], lw=0.8, ls=(0, (4, 2)))
+    ax.set_yscale("log")
+    ax.set_ylim(0.3 / most, 1.3)
+    style.legend(ax, title or "minimum; dashed: normal law")
+    return style.finish(ax, "threshold radius", "share of directions beyond")
+
+
+def weight_shares(
+    radii: Mapping[int, Any], n: int, ax: Axes | None = None, *, levels: Sequence[int] | None = None
+) -> Axes:
+    """How much of the mean of ``r^n`` the k largest radii carry: near 1 at k = 1, one direction is all."""
+    ax = style.new_axes(ax, height=0.85)
+    styles = style.level_styles([*(levels or []), *radii])
+    longest = 1
+    for level, found in sorted(radii.items()):
+        radius = np.sort(np.asarray(getattr(found, "radius", found), dtype=float))[::-1]
+        if not radius.size or radius[0] == 0:
+            continue
+        with np.errstate(divide="ignore"):
+            weights = np.exp(n * (np.log(radius) - np.log(radius[0])))
+        k = np.arange(1, len(radius) + 1)
+        ax.plot(
+            k, np.cumsum(weights) / weights.sum(), color=styles[level]["color"], lw=1.2, label=f"{level:,}"
+        )
+        longest = max(longest, len(radius))
+    style.data_axis(ax, [1, longest], log=longest > 10)
+    ax.set_ylim(0, 1.03)
+    style.legend(ax, "minimum")
+    return style.finish(ax, "largest radii taken together", r"share of $\sum r^n$")
