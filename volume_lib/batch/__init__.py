@@ -1,1 +1,13 @@
-"""Many runs: clone, parameterise and execute notebooks, skip what is done, report what is not."""
+"""Many runs: clone, parameterise and execute notebooks, skip what is done, report what is not.
+
+>>> from volume_lib import batch
+>>> batch.make("experiments/low_data/mnist")        # the run folders, nothing run      # doctest: +SKIP
+>>> batch.run("experiments/low_data/mnist")         # everything that is not done yet   # doctest: +SKIP
+>>> batch.status("experiments/low_data/mnist")      # a table                           # doctest: +SKIP
+"""
+
+from volume_lib.batch.engine import run
+from volume_lib.batch.folders import clean, cleanable, make, propagate
+from volume_lib.batch.report import Report, Status, status
+
+__all__ = ["Report", "Status", "clean", "cleanable", "make", "propagate", "run", "status"]

@@ -7,7 +7,7 @@ import contextlib
 import copy
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,14 @@ from volume_lib.batch.steps import (
     template_path,
 )
 from volume_lib.errors import InputError, near_match
-from volume_lib.experiment import FILE_NAME, Experiment, RunSeeds, experiment_file, read_experiment
+from volume_lib.experiment import (
+    FILE_NAME,
+    Experiment,
+    RunSeeds,
+    check_against_data,
+    experiment_file,
+    read_experiment,
+)
 
 CLEANABLE = {
     "models": ("train",),
@@ -43,19 +50,30 @@ _PROPAGATED = ".propagated.json"
 # --- clone
 
 
-def make(experiment: Experiment, runs: Iterable[RunSeeds] | None = None) -> list[Path]:
+def make(folder: str | Path) -> list[Path]:
     """Clone the five notebooks into every run's folder and give them their parameters; run nothing.
 
     A notebook that is there keeps its cells, edited or not, unless its template has changed and it has
-    not been edited. Its outputs stay as long as its parameters do. Returns the run folders.
+    not been edited. Its outputs stay as long as its parameters do. Returns the run folders. Raises
+    InputError, before anything is written, for what is wrong with the experiment.
     """
-    folders = []
-    for run in experiment.run_seeds if runs is None else runs:
-        jobs = jobs_of(experiment, run)
-        for job in jobs:
-            prepare_notebook(job)
-        folders.append(jobs[0].folder)
-    return folders
+    experiment = read_experiment(folder)
+    check_against_data(experiment)
+    with _alone(experiment, "make"):
+        for run in experiment.run_seeds:
+            for job in jobs_of(experiment, run):
+                prepare_notebook(job)
+    return [experiment.folder / run.name for run in experiment.run_seeds]
+
+
+@contextlib.contextmanager
+def _alone(experiment: Experiment, what: str) -> Iterator[None]:
+    """Not while a launcher is at work."""
+    try:
+        with lock(experiment.folder, f"python -m volume_lib {what} {experiment.folder}"):
+            yield
+    except Held as error:
+        raise InputError(f"{experiment.folder}: in use ({error}); nothing was done") from error
 
 
 def prepare_notebook(job: Job, template: dict[str, Any] | None = None) -> dict[str, Any]:
@@ -135,15 +153,22 @@ def propagate(file: str | Path, folder: str | Path, *, force: bool = False) -> l
     if edited:
         more = f" and {len(edited) - 1} more" if len(edited) > 1 else ""
         raise InputError(f"{edited[0]}{more}: edited in the run folder; --force overwrites it")
-    for job, path in targets:
-        if file.name in NOTEBOOKS.values():
-            notebook = _clean_clone(file)
-            inject(notebook, job.parameters)
-            write_notebook(path, notebook)
-        else:
-            storage.write_bytes(path, data)
-            _remember(path, data)
+    with contextlib.ExitStack() as stack:
+        for experiment in experiments_under(folder):
+            stack.enter_context(_alone(experiment, "propagate"))
+        for job, path in targets:
+            _place(file, data, path, job)
     return [path for _, path in targets]
+
+
+def _place(file: Path, data: bytes, path: Path, job: Job) -> None:
+    if file.name in NOTEBOOKS.values():
+        notebook = _clean_clone(file)
+        inject(notebook, job.parameters)
+        write_notebook(path, notebook)
+    else:
+        storage.write_bytes(path, data)
+        _remember(path, data)
 
 
 def _job_of(experiment: Experiment, run: RunSeeds, name: str) -> Job:
@@ -227,13 +252,10 @@ def cleanable(folder: str | Path, what: str) -> list[Cleanable]:
 
 
 def clean(folder: str | Path, what: str) -> list[Cleanable]:
-    """Delete what :func:`cleanable` lists, and folders that this leaves empty; not while a launcher runs."""
-    with contextlib.ExitStack() as held:
+    """Delete what :func:`cleanable` lists, and folders that this leaves empty."""
+    with contextlib.ExitStack() as stack:
         for experiment in experiments_under(folder):
-            try:
-                held.enter_context(lock(experiment.folder, "clean"))
-            except Held as error:
-                raise InputError(f"{experiment.folder}: in use ({error}); nothing was deleted") from error
+            stack.enter_context(_alone(experiment, "clean"))
         found = cleanable(folder, what)
         for place in found:
             for path in place.files:

@@ -14,7 +14,7 @@ import json
 import os
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import datetime
 from pathlib import Path
 
@@ -28,20 +28,35 @@ class Held(Exception):
     """Somebody else holds the lock; the message says who."""
 
 
+class Abandoned(Exception):
+    """The wait for a lock was given up."""
+
+
 @contextlib.contextmanager
-def lock(folder: str | Path, what: str, *, wait: float = 0.0) -> Iterator[int]:
+def lock(
+    folder: str | Path, what: str, *, wait: bool = False, abandon: Callable[[], bool] = lambda: False
+) -> Iterator[int]:
     """Hold ``<folder>/.lock``; gives its file descriptor, which a child process may inherit and hold on to.
 
-    ``what`` is told to whoever comes second. Raises :class:`Held` after ``wait`` seconds (inf: never), and
-    InputError where the folder cannot be written to.
+    ``what`` is told to whoever comes second. Raises :class:`Held` when somebody else holds it and we do not
+    ``wait``, :class:`Abandoned` when ``abandon()`` turns true meanwhile, and InputError where the folder
+    cannot be written to.
     """
     path = Path(folder) / FILE_NAME
-    descriptor = _acquire(path, time.monotonic() + wait)
+    while (descriptor := _try(path)) is None:
+        if not wait:
+            raise Held(holder_of(path))
+        if abandon():
+            raise Abandoned
+        time.sleep(_POLL)
     try:
         holder = {"pid": os.getpid(), "host": socket.gethostname(), "user": _user(), "what": what}
         holder["since"] = datetime.now().astimezone().isoformat(timespec="seconds")
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, json.dumps(holder).encode(), 0)
+        with contextlib.suppress(OSError):  # a full disk; the lock holds without a word
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, json.dumps(holder).encode(), 0)
+        if abandon():
+            raise Abandoned
         yield descriptor
     finally:
         with contextlib.suppress(OSError):  # before it is released, so that it is surely ours
@@ -49,26 +64,23 @@ def lock(folder: str | Path, what: str, *, wait: float = 0.0) -> Iterator[int]:
         os.close(descriptor)
 
 
-def _acquire(path: Path, deadline: float) -> int:
-    while True:
-        try:
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-        except OSError as error:
-            raise InputError(f"{path.parent}: cannot be written to: {os.strerror(error.errno)}") from error
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if _is_still(path, descriptor):
-                return descriptor
-            os.close(descriptor)  # its last holder removed the file between our opening and locking it
-            continue
-        except OSError as error:
-            if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
-                return descriptor  # a file system without locks: better unguarded than not at all
-            told = holder_of(path)
-            os.close(descriptor)
-        if time.monotonic() >= deadline:
-            raise Held(told)
-        time.sleep(_POLL)
+def _try(path: Path) -> int | None:
+    """The descriptor of the locked file; None if somebody else has it."""
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    except OSError as error:
+        raise InputError(f"{path.parent}: cannot be written to: {os.strerror(error.errno)}") from error
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
+            return descriptor  # a file system without locks: better unguarded than not at all
+        os.close(descriptor)
+        return None
+    if _is_still(path, descriptor):
+        return descriptor
+    os.close(descriptor)  # its last holder removed the file between our opening and locking it
+    return _try(path)
 
 
 def _is_still(path: Path, descriptor: int) -> bool:

@@ -18,7 +18,9 @@ from typing import Any
 
 from volume_lib import storage
 from volume_lib.batch.folders import prepare_notebook, write_notebook
-from volume_lib.batch.locks import lock
+from volume_lib.batch.locks import Abandoned, lock
+from volume_lib.batch.resources import Resources
+from volume_lib.batch.shards import ShardFailed, ShardProcess, merge_shards, shard_dir
 from volume_lib.batch.steps import (
     KEY,
     FileStates,
@@ -51,58 +53,49 @@ class StepResult:
         return self.state in (DONE, SKIPPED)
 
 
-@dataclass(frozen=True)
-class Resources:
-    """What a step may use: threads, and a GPU by its name in ``CUDA_VISIBLE_DEVICES`` (None: as it is)."""
-
-    threads: int
-    device: str | None = None
-
-    def environment(self) -> dict[str, str]:
-        """Environment variables that keep every library to these threads and this GPU."""
-        names = ("OMP", "MKL", "OPENBLAS", "NUMEXPR", "VECLIB_MAXIMUM")
-        values = {f"{name}_NUM_THREADS": str(self.threads) for name in names}
-        return values if self.device is None else {**values, "CUDA_VISIBLE_DEVICES": self.device}
-
-
-def run_step(job: Job, resources: Resources, *, force: bool = False, launch: str = "") -> StepResult:
+def run_step(
+    job: Job, resources: Resources, *, force: bool = False, launch: str = "", sharded: bool = False
+) -> StepResult:
     """Do ``job`` unless it is done. Never raises for what the notebook, the disk or the kernel did wrong.
 
-    ``launch`` names the launcher, for :func:`stop_all`.
+    ``launch`` names the launcher: :func:`stop_all` stops what it started, and ``force`` does again
+    what another launcher did. ``sharded``: the parts of the sweep are there, to be merged first.
     """
     started = time.monotonic()
     try:
         job.folder.mkdir(parents=True, exist_ok=True)
-        with lock(job.folder, f"{job.step} of {job.folder.name}", wait=float("inf")) as descriptor:
-            if launch in _stopped:
-                return StepResult(job, STOPPED)
+        what = f"{job.step} of {job.folder.name}"
+        with lock(job.folder, what, wait=True, abandon=lambda: launch in _stopped) as descriptor:
             storage.remove_temporary_files(job.folder)
             try:
-                state, cell, error = _run_locked(job, resources, descriptor, force, launch)
+                state, cell, error = _run_locked(job, resources, descriptor, force, launch, sharded)
             finally:
                 storage.remove_temporary_files(job.folder)
+    except Abandoned:
+        state, cell, error = STOPPED, "", ""
     except (InputError, OSError) as error:
         state, cell, error = FAILED, "before the first cell", f"{type(error).__name__}: {error}"
     return StepResult(job, state, cell, error, time.monotonic() - started)
 
 
 def _run_locked(
-    job: Job, resources: Resources, descriptor: int, force: bool, launch: str
+    job: Job, resources: Resources, descriptor: int, force: bool, launch: str, sharded: bool
 ) -> tuple[str, str, str]:
     """State, cell and error."""
-    if not force and judge(job).state == "done":
+    if _is_done(job, force, launch):
         return SKIPPED, "", ""
     missing = [need for need in job.needs if not need.outputs()]
     if missing and (job.run or len(missing) == len(job.needs)):
         return BLOCKED, "", f"needs the files of {missing[0].name}: run that step first"
     notebook = prepare_notebook(job)
-    notebook["metadata"][KEY] = _begin(job, notebook, force)
+    notebook["metadata"][KEY] = {**_begin(job, notebook, force), "launch": launch}
     write_notebook(job.notebook, notebook)
+    if sharded:
+        merge_shards(job)
 
     from volume_lib.batch.kernels import Execution, NotebookFailed, Stopped
 
-    environment = {**os.environ, **resources.environment()}
-    execution = Execution(job.notebook, job.parameters, environment, inherit=(descriptor,))
+    execution = Execution(job.notebook, job.parameters, resources.environment(), inherit=(descriptor,))
     with _known(launch, execution):
         try:
             execution.run()
@@ -113,6 +106,35 @@ def _run_locked(
             return FAILED, error.cell, error.error
     _end(job, state="done", outputs=file_states(job.outputs(), job.folder))
     return DONE, "", ""
+
+
+def run_shard(
+    job: Job, index: int, resources: Resources, *, force: bool = False, launch: str = ""
+) -> StepResult:
+    """Compute part ``index`` of a run's sweep, unless it is done. Never raises, as :func:`run_step`."""
+    started = time.monotonic()
+    state, error = DONE, ""
+    folder = shard_dir(job, index)
+    try:
+        if _is_done(job, force, launch):
+            return StepResult(job, SKIPPED)
+        folder.mkdir(parents=True, exist_ok=True)
+        with lock(folder, f"part {index}", wait=True, abandon=lambda: launch in _stopped) as descriptor:
+            storage.remove_temporary_files(folder)
+            part = ShardProcess(job, index, resources.environment(), inherit=(descriptor,))
+            with _known(launch, part):
+                part.run()
+            if part.stopped.is_set():
+                state = STOPPED
+    except Abandoned:
+        state = STOPPED
+    except (ShardFailed, InputError, OSError) as problem:
+        state, error = FAILED, str(problem)
+    return StepResult(job, state, f"part {index} of the sweep", error, time.monotonic() - started)
+
+
+def _is_done(job: Job, force: bool, launch: str) -> bool:
+    return judge(job).state == "done" and not (force and _record(job).get("launch") != launch)
 
 
 # --- the record in the notebook
@@ -158,9 +180,13 @@ def _strangers(job: Job, before: dict[str, Any], now: dict[str, Any], force: boo
 
 def _recorded_outputs(job: Job, folder: Path) -> FileStates:
     """A job's outputs as its notebook recorded them, by their path from ``folder``: not read again."""
-    notebook = read_notebook(job.notebook)
-    recorded = notebook["metadata"].get(KEY, {}).get("outputs", {}) if notebook else {}
+    recorded = _record(job).get("outputs", {})
     return {os.path.relpath(job.folder / name, folder): state for name, state in recorded.items()}
+
+
+def _record(job: Job) -> dict[str, Any]:
+    notebook = read_notebook(job.notebook)
+    return notebook["metadata"].get(KEY, {}) if notebook else {}
 
 
 def _end(job: Job, **entries: Any) -> None:

@@ -1,0 +1,308 @@
+"""Many runs at once: the graph of steps on Dask workers, here or on many machines.
+
+The steps of a run follow each other, runs do not wait for one another, the analysis waits for all. A step
+never raises on its worker; what became of it is its result, so that the others go on. Local processes and
+a scheduler's address differ in how the client is made and in nothing else.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import queue
+import signal
+import threading
+import time
+import uuid
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tqdm.auto import tqdm
+
+from volume_lib import __version__
+from volume_lib.batch import worker
+from volume_lib.batch.locks import Held, lock
+from volume_lib.batch.report import Report
+from volume_lib.batch.resources import Place, cores, describe, places, visible_devices
+from volume_lib.batch.runner import BLOCKED, FAILED, SKIPPED, STOPPED, StepResult, stop_all
+from volume_lib.batch.shards import shard_count
+from volume_lib.batch.steps import Job, check_steps, jobs_of, judge
+from volume_lib.errors import InputError
+from volume_lib.experiment import STEPS, Experiment, RunSeeds, check_against_data, read_experiment
+
+if TYPE_CHECKING:
+    from distributed import Client, Future
+
+PATIENCE = 8.0
+"""Seconds that running kernels get to end after an interruption."""
+
+
+def run(
+    folder: str | Path,
+    *,
+    runs: slice | Sequence[int] | None = None,
+    steps: Sequence[str] = STEPS,
+    workers: int | None = None,
+    scheduler: str | None = None,
+    force: bool = False,
+) -> Report:
+    """Execute the notebooks of the experiment in ``folder``, each in its run's folder.
+
+    ``runs``: positions in the experiment's list of runs (None: all). ``steps``: some of
+    ``train, perturb, volume, cutoff, accuracy, analysis``. A step that is done with the same parameters,
+    code and inputs is skipped, unless ``force``. ``workers``: local processes, each with an equal part of the
+    cores (None: one for each GPU, else for each core, as far as there are runs); ``scheduler``: the address
+    of a Dask scheduler instead, whose workers see ``folder`` under the same path.
+
+    Raises InputError for what is wrong with the experiment, a folder or the scheduler's address; what
+    notebooks do wrong is in the report.
+    """
+    started = time.monotonic()
+    experiment = read_experiment(Path(folder).resolve())
+    chosen = _choose(experiment, runs)
+    plan = _plan(experiment, chosen, check_steps(steps), force)
+    if not plan.todo:
+        return Report(plan.skipped, time.monotonic() - started)
+    what = f"python -m volume_lib run {experiment.folder}"
+    try:
+        with lock(experiment.folder, what), _terminations_interrupt():
+            check_against_data(experiment)
+            wanted = workers or _default_workers(plan.parts)
+            with _client(scheduler, wanted, experiment) as (client, shares):
+                batch = _Batch(client, shares, plan, force)
+                results, interrupted = batch.work()
+    except Held as error:
+        raise InputError(f"{experiment.folder}: in use ({error}); wait for it to end, or stop it") from error
+    return Report([*plan.skipped, *results], time.monotonic() - started, interrupted)
+
+
+# --- what there is to do
+
+
+@dataclass
+class _Plan:
+    """Chains of jobs, one for each run; the ``analysis`` after all of them; what is done already."""
+
+    chains: list[list[Job]]
+    analysis: Job | None
+    skipped: list[StepResult] = field(default_factory=list)
+
+    @property
+    def todo(self) -> int:
+        return sum(map(len, self.chains)) + (self.analysis is not None)
+
+    @property
+    def parts(self) -> int:
+        """How many workers could be busy at once."""
+        sharded = [shard_count(job) for chain in self.chains for job in chain if job.step == "perturb"]
+        return max(len(self.chains), sum(sharded), 1)
+
+
+def _plan(experiment: Experiment, runs: list[RunSeeds], steps: list[str], force: bool) -> _Plan:
+    plan = _Plan([], None)
+    for seeds in runs:
+        jobs = [job for job in jobs_of(experiment, seeds) if job.step in steps]
+        done = [job for job in jobs if not force and judge(job).state == "done"]
+        if len(done) == len(jobs):
+            plan.skipped += [StepResult(job, SKIPPED) for job in jobs]
+        else:  # the whole chain: what is done now may not be once the step before it is
+            plan.chains.append(jobs)
+    analysis = Job(experiment, "analysis")
+    if "analysis" in steps:
+        if plan.chains or force or judge(analysis).state != "done":
+            plan.analysis = analysis
+        else:
+            plan.skipped.append(StepResult(analysis, SKIPPED))
+    return plan
+
+
+def _choose(experiment: Experiment, runs: slice | Sequence[int] | None) -> list[RunSeeds]:
+    everything = experiment.run_seeds
+    if runs is None:
+        return everything
+    try:
+        chosen = everything[runs] if isinstance(runs, slice) else [everything[index] for index in runs]
+    except IndexError:
+        chosen = []
+    if not chosen:
+        raise InputError(f"--seeds: the experiment has {len(everything)} runs, 0 to {len(everything) - 1}")
+    return chosen
+
+
+def _default_workers(parts: int) -> int:
+    return min(len(visible_devices()) or cores(), parts)
+
+
+# --- workers
+
+
+@contextlib.contextmanager
+def _client(
+    scheduler: str | None, workers: int, experiment: Experiment
+) -> Iterator[tuple[Client, dict[str, Place]]]:
+    """A Dask client, and the share of its machine that each worker has."""
+    import distributed
+
+    logging.getLogger("distributed").setLevel(logging.CRITICAL)  # what matters is in the report
+    with contextlib.ExitStack() as stack:
+        if scheduler is None:
+            cluster = stack.enter_context(_local_cluster(workers))
+            client = stack.enter_context(distributed.Client(cluster))
+        else:
+            try:
+                client = stack.enter_context(distributed.Client(scheduler, timeout="10s"))
+            except (OSError, ValueError, TimeoutError) as error:
+                reason = " ".join(str(error).split())
+                raise InputError(f"--scheduler {scheduler}: no Dask scheduler answers ({reason})") from error
+            if not client.scheduler_info(n_workers=-1)["workers"]:
+                print(f"{scheduler} has no workers yet; waiting for: dask worker {scheduler}", flush=True)
+                client.wait_for_workers(1)
+        print(f"Dask dashboard: {client.dashboard_link}", flush=True)
+        yield client, _shares(client, experiment)
+
+
+def _local_cluster(workers: int) -> Any:
+    import distributed
+
+    return distributed.LocalCluster(
+        n_workers=workers,
+        threads_per_worker=1,
+        memory_limit=0,  # what needs memory is the kernel, which Dask does not see
+        dashboard_address="127.0.0.1:0",
+        silence_logs=logging.CRITICAL,
+        preload=["volume_lib.batch.worker"],
+    )
+
+
+def _shares(client: Client, experiment: Experiment) -> dict[str, Place]:
+    """What each worker may use; InputError if one does not see the experiment or has another version."""
+    known = client.scheduler_info(n_workers=-1)["workers"]
+    said = client.run(describe, str(experiment.folder), on_error="return")
+    workers = {}
+    for address, answer in said.items():
+        if isinstance(answer, BaseException):
+            raise InputError(f"worker {address}: cannot run volume_lib {__version__}: {answer}")
+        if answer["version"] != __version__:
+            raise InputError(f"worker {address}: has volume_lib {answer['version']}, not {__version__}")
+        if not answer["sees"]:
+            raise InputError(f"worker {address}: does not see {experiment.folder}, which must be shared")
+        if address in known:
+            workers[address] = {**answer, "host": known[address]["host"], "slots": known[address]["nthreads"]}
+    return places(workers)
+
+
+# --- the work
+
+
+class _Batch:
+    """The submitted jobs of a plan, until all are done or somebody stops them."""
+
+    def __init__(self, client: Client, shares: dict[str, Place], plan: _Plan, force: bool) -> None:
+        self.client, self.plan = client, plan
+        self.launch = uuid.uuid4().hex
+        self.order = worker.Order(self.launch, shares, force, os.environ.get("VOLUME_LIB_DATA"))
+        self.finished: queue.SimpleQueue[Future] = queue.SimpleQueue()
+        self.running: set[str] = set()
+        self.jobs: dict[str, Job] = {}
+
+    def work(self) -> tuple[list[StepResult], bool]:
+        """The results, and whether it was interrupted."""
+        results: list[StepResult] = []
+        self.client.subscribe_topic(self.launch, self._on_event)
+        futures = self._submit()
+        with tqdm(total=len(futures), unit="step", desc="notebooks") as bar:
+            try:
+                while len(results) < len(futures):
+                    self._collect(results, bar, timeout=0.5)
+                return results, False
+            except KeyboardInterrupt:
+                bar.write("stopping …")
+                return self._stop(results, futures, bar), True
+
+    def _submit(self) -> list[Future]:
+        futures: list[Future] = []
+        for i, chain in enumerate(self.plan.chains):
+            before: list[Future] = []
+            for job in chain:
+                before.append(self._one(job, before, priority=-i))
+            futures += before
+        if self.plan.analysis is not None:
+            futures.append(self._one(self.plan.analysis, futures, priority=-len(self.plan.chains)))
+        return futures
+
+    def _one(self, job: Job, before: list[Future], priority: int) -> Future:
+        shards = shard_count(job) if job.step == "perturb" else 1
+        parts = [
+            self.client.submit(
+                worker.do_shard, self.order, job, index, list(before),
+                key=f"{job.name} {index} {self.launch}", pure=False, priority=priority,
+            )
+            for index in (range(shards) if shards > 1 else ())
+        ]  # fmt: skip
+        future = self.client.submit(
+            worker.do_step, self.order, job, list(before), parts,
+            key=f"{job.name} {self.launch}", pure=False, priority=priority,
+        )  # fmt: skip
+        self.jobs[future.key] = job
+        future.add_done_callback(self.finished.put)
+        return future
+
+    def _on_event(self, event: tuple[float, Any]) -> None:
+        name, begins = event[1]
+        (self.running.add if begins else self.running.discard)(name)
+
+    def _collect(self, results: list[StepResult], bar: tqdm, timeout: float) -> None:
+        with contextlib.suppress(queue.Empty):
+            result = self._result(self.finished.get(timeout=timeout))
+            results.append(result)
+            bar.update()
+            if result.state == FAILED:
+                bar.write(f"failed   {result.job.name}: {result.cell}: {result.error}")
+        failed = sum(result.state in (FAILED, BLOCKED) for result in results)
+        running = ", ".join(sorted(self.running)[:3]) + (" …" if len(self.running) > 3 else "")
+        bar.set_postfix_str(f"{failed} failed, running: {running or '–'}")
+
+    def _result(self, future: Future) -> StepResult:
+        job = self.jobs[future.key]
+        if future.status == "finished":
+            return future.result()
+        told = "the scheduler went away" if future.status in ("cancelled", "lost") else _reason(future)
+        return StepResult(job, FAILED, "on its worker", told)
+
+    def _stop(self, results: list[StepResult], futures: list[Future], bar: tqdm) -> list[StepResult]:
+        """End the kernels; what has not begun will not, what was running says that it was stopped."""
+        with contextlib.suppress(Exception):  # whatever is wrong with the cluster, we are leaving
+            self.client.run(stop_all, self.launch, on_error="ignore", wait=False)
+            deadline = time.monotonic() + PATIENCE
+            while len(results) < len(futures) and time.monotonic() < deadline:
+                self._collect(results, bar, timeout=0.2)
+            self.client.cancel(futures)
+        done = {result.job.name for result in results}
+        return results + [StepResult(job, STOPPED) for job in self.jobs.values() if job.name not in done]
+
+
+def _reason(future: Future) -> str:
+    error = future.exception()
+    if type(error).__name__ == "KilledWorker":
+        return "its worker died, again and again: out of memory?"
+    return f"{type(error).__name__}: {error}"
+
+
+@contextlib.contextmanager
+def _terminations_interrupt() -> Iterator[None]:
+    """A termination, as batch systems send it, ends the batch as Ctrl-C does."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def interrupt(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

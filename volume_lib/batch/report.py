@@ -1,0 +1,160 @@
+"""What became of a batch, and where an experiment stands: as text, and as a coloured table in a notebook."""
+
+from __future__ import annotations
+
+import html
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from volume_lib.batch.folders import experiments_under
+from volume_lib.batch.runner import BLOCKED, DONE, FAILED, SKIPPED, STOPPED, StepResult
+from volume_lib.batch.steps import Job, Verdict, jobs_of, judge
+from volume_lib.errors import InputError
+from volume_lib.experiment import STEPS
+
+_COLOURS = {"done": "#d5efdc", "failed": "#f7d0cd", "running": "#d6e4f7", "pending": "#f2f2f2"}
+_TERMINAL = {"done": "32", "failed": "31", "running": "34", "pending": "2"}
+
+
+@dataclass(frozen=True)
+class Report:
+    """The results of one batch. ``interrupted``: somebody stopped it."""
+
+    results: list[StepResult]
+    seconds: float = 0.0
+    interrupted: bool = False
+    figures: list[Path] = field(default_factory=list)
+
+    def of(self, *states: str) -> list[StepResult]:
+        """The results in any of ``states``."""
+        return [result for result in self.results if result.state in states]
+
+    @property
+    def exit_code(self) -> int:
+        """0 if every step is done, 130 if it was interrupted, else 1."""
+        if self.interrupted:
+            return 130
+        return 0 if all(result.is_good for result in self.results) else 1
+
+    def __str__(self) -> str:
+        counts = [(len(self.of(state)), state) for state in (DONE, SKIPPED, FAILED, BLOCKED, STOPPED)]
+        told = {
+            DONE: "done",
+            SKIPPED: "done before",
+            FAILED: "failed",
+            BLOCKED: "blocked",
+            STOPPED: "stopped",
+        }
+        line = ", ".join(f"{number} {told[state]}" for number, state in counts if number) or "nothing to do"
+        lines = [f"{line} ({self.seconds:.0f} s)"]
+        for result in self.of(FAILED):
+            lines.append(f"failed   {result.job.name}: {result.job.notebook}: {result.cell}: {result.error}")
+        lines += [f"blocked  {result.job.name}: {result.error}" for result in self.of(BLOCKED)]
+        return "\n".join(lines)
+
+    def _repr_html_(self) -> str:
+        return "<pre>" + html.escape(str(self)) + "</pre>"
+
+
+@dataclass(frozen=True)
+class Status:
+    """Runs × steps of one experiment: done, failed (why), running or interrupted, pending."""
+
+    name: str
+    verdicts: dict[str, dict[str, Verdict]]
+    """Run → step → verdict; the row ``analysis`` has that step alone."""
+
+    @property
+    def is_done(self) -> bool:
+        return all(verdict.state == "done" for row in self.verdicts.values() for verdict in row.values())
+
+    def text(self, *, colour: bool = False) -> str:
+        """A table, and below it why steps failed."""
+        width = max([len("run"), *(len(row) for row in self.verdicts)])
+        lines = [self.name, " ".join([f"{'run':<{width}}", *(f"{step:<10}" for step in STEPS)])]
+        for row, verdicts in self.verdicts.items():
+            cells = []
+            for step in STEPS:
+                state = verdicts[step].state if step in verdicts else ""
+                cell = f"{_word(verdicts.get(step)):<10}"
+                cells.append(f"\033[{_TERMINAL[state]}m{cell}\033[0m" if colour and state else cell)
+            lines.append(" ".join([f"{row:<{width}}", *cells]).rstrip())
+        lines += [
+            f"{verdict.state}: {row} {step}: {verdict.reason}"
+            for row, verdicts in self.verdicts.items()
+            for step, verdict in verdicts.items()
+            if verdict.state == "failed"
+        ]
+        return "\n".join(lines)
+
+    def __str__(self) -> str:
+        return self.text()
+
+    def _repr_html_(self) -> str:
+        head = "".join(f"<th>{step}</th>" for step in STEPS)
+        rows = []
+        for row, verdicts in self.verdicts.items():
+            cells = []
+            for step in STEPS:
+                verdict = verdicts.get(step)
+                look = f' style="background:{_COLOURS[verdict.state]};color:#1a1a1a"' if verdict else ""
+                why = (
+                    f' title="{html.escape(verdict.reason, quote=True)}"'
+                    if verdict and verdict.reason
+                    else ""
+                )
+                shown = html.escape(verdict.reason) if verdict and verdict.state == "failed" else ""
+                cells.append(f"<td{look}{why}>{_word(verdict)}{'<br>' + shown if shown else ''}</td>")
+            rows.append(f"<tr><th>{html.escape(row)}</th>{''.join(cells)}</tr>")
+        title = html.escape(self.name)
+        return f"<table><caption>{title}</caption><tr><th>run</th>{head}</tr>{''.join(rows)}</table>"
+
+
+def _word(verdict: Verdict | None) -> str:
+    if verdict is None:
+        return ""
+    if verdict.state == "done" and verdict.seconds is not None:
+        return f"done {verdict.seconds:.0f} s"
+    return verdict.state
+
+
+@dataclass(frozen=True)
+class Statuses:
+    """The status of several experiments."""
+
+    experiments: list[Status]
+
+    def text(self, *, colour: bool = False) -> str:
+        return "\n\n".join(status.text(colour=colour) for status in self.experiments)
+
+    def __str__(self) -> str:
+        return self.text()
+
+    def _repr_html_(self) -> str:
+        return "".join(status._repr_html_() for status in self.experiments)
+
+
+def status(folder: str | Path) -> Statuses:
+    """Where the experiment of ``folder``, or each below it, stands."""
+    found = []
+    for experiment in experiments_under(folder):
+        rows: dict[str, dict[str, Verdict]] = {}
+        known: dict[tuple, Verdict] = {}
+        for run in experiment.run_seeds:
+            rows[run.name] = {job.step: _verdict(job, known) for job in jobs_of(experiment, run)}
+        rows["analysis"] = {"analysis": _verdict(Job(experiment, "analysis"), known)}
+        found.append(Status(str(experiment.folder), rows))
+    return Statuses(found)
+
+
+def _verdict(job: Job, known: dict) -> Verdict:
+    """A job is done only if those that it needs are."""
+    try:
+        verdict = judge(job)
+    except InputError as error:
+        verdict = Verdict("failed", str(error))
+    waits = [need for need in job.needs if known[need.run, need.step].state != "done"]
+    if verdict.state == "done" and waits:
+        verdict = Verdict("pending", f"{waits[0].name} comes first")
+    known[job.run, job.step] = verdict
+    return verdict

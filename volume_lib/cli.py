@@ -1,0 +1,230 @@
+"""The command line: ``python -m volume_lib demo | new | make | run | status | clean | propagate``.
+
+Exit codes: 0, all is well; 1, a step failed; 2, something the user wrote, named or placed is wrong (one line
+says what); 130, interrupted.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from volume_lib.errors import InputError
+from volume_lib.experiment import FILE_NAME, STEPS, experiment_file, parse_experiment, read_experiment
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="Volumes of the minima of neural networks: many runs, from one experiment.yaml.",
+)
+
+Folder = Annotated[Path, typer.Argument(metavar="DIR", help="folder of an experiment.yaml")]
+Tree = Annotated[Path, typer.Argument(metavar="DIR", help="folder of an experiment, or of several")]
+
+DEMO = """\
+# What `python -m volume_lib demo` runs: three pairs of seeds on two spirals in the plane.
+problem: swiss_roll
+runs: {model_seeds: [0, 1, 2], data_seeds: [10, 11, 12]}
+train: {epochs: 200, batch_size: 200, base_data_size: 60, dataset_quantities: [0, 140, 540, 1940]}
+perturb: {num_directions: 200, loss_thresholds: [0.1]}
+"""
+
+NEW = """\
+# One pair of seeds for each run: its folder is model_<model seed>_data_<data seed>.
+problem: {problem}
+model: {{}}                      # arguments of the network; empty: the problem's defaults
+runs: {{model_seeds: [0, 1, 2], data_seeds: [10, 11, 12]}}
+
+# Train Low Test Models.ipynb: minima that differ in their amount of additional data
+train: {{epochs: {epochs}, batch_size: {batch_size}, base_data_size: {base},
+        dataset_type: data,     # or poison (wrong labels), noise (no data at all)
+        dataset_quantities: {levels}}}
+
+# Random Perturbs.ipynb: random directions, and the losses whose first crossing is solved for
+perturb: {{num_directions: 500, loss_thresholds: [0.02, 0.05, 0.1]}}
+
+# Volume Estimation Pipeline.ipynb
+volume: {{loss_thresholds: [0.02, 0.05, 0.1], acc_threshold: null}}
+"""
+
+
+@contextmanager
+def _told_in_one_line() -> Iterator[None]:
+    try:
+        yield
+    except InputError as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(2) from error
+    except OSError as error:  # a full disk, a folder that cannot be written to …
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(1) from error
+    except KeyboardInterrupt as error:
+        raise typer.Exit(130) from error
+
+
+@app.command()
+def demo(out: Annotated[Path, typer.Option(help="where to put it")] = Path("demo")) -> None:
+    """The whole workflow on a small problem: three runs, all notebooks, figures; a few minutes."""
+    with _told_in_one_line():
+        path = out / FILE_NAME
+        if not path.exists():
+            from volume_lib import storage
+
+            storage.write_bytes(path, DEMO.encode())
+        report = _run(out)
+        _list_figures(out)
+    raise typer.Exit(report.exit_code)
+
+
+@app.command()
+def new(
+    folder: Folder, problem: Annotated[str, typer.Option(help="swiss_roll, mnist … or file.py:Class")]
+) -> None:
+    """A new experiment.yaml to edit, with levels that fit the problem's data."""
+    with _told_in_one_line():
+        path = experiment_file(folder)
+        if path.exists():
+            raise InputError(f"{path}: is there already; edit it, or choose another folder")
+        text = NEW.format(problem=problem, **_sizes(problem, folder))
+        parse_experiment(text, path)
+
+        from volume_lib import storage
+
+        storage.write_bytes(path, text.encode())
+        typer.echo(f"{path}\nedit it, then: python -m volume_lib run {folder}")
+
+
+def _sizes(problem: str, folder: Path) -> dict[str, Any]:
+    """Base size and levels for the problem's amount of training data: totals of about 1, 3, 10 … thousand."""
+    from volume_lib.problems import get_problem
+
+    available = len(get_problem(problem, folder).load().x_train)
+    base = min(60, max(1, available // 10))
+    totals = [total for total in (base, 600, 2000, 6000, 20000, 60000) if base <= total <= available]
+    return {
+        "base": base,
+        "levels": [total - base for total in totals],
+        "epochs": 300 if available <= 10_000 else 100,
+        "batch_size": min(200 if available <= 10_000 else 1000, available),
+    }
+
+
+@app.command()
+def make(folder: Folder) -> None:
+    """Clone and parameterise the run folders; run nothing."""
+    with _told_in_one_line():
+        from volume_lib import batch
+
+        for path in batch.make(folder):
+            typer.echo(path)
+
+
+@app.command()
+def run(
+    folder: Folder,
+    seeds: Annotated[str | None, typer.Option(help="which runs, by position: 0:10, 3 or 0,4,7")] = None,
+    steps: Annotated[str, typer.Option(help="some of them, separated by commas")] = ",".join(STEPS),
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="local processes; default: one per GPU or core")
+    ] = None,
+    scheduler: Annotated[
+        str | None, typer.Option(help="address of a Dask scheduler, tcp://host:8786")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="also what is done already")] = False,
+) -> None:
+    """Run the notebooks of every run, then the analysis; what is done already is skipped."""
+    with _told_in_one_line():
+        if workers and scheduler:
+            raise InputError("--workers and --scheduler: give one of them; a scheduler has its own workers")
+        names = [name.strip() for name in steps.split(",") if name.strip()]
+        report = _run(
+            folder, runs=parse_runs(seeds), steps=names, workers=workers, scheduler=scheduler, force=force
+        )
+    raise typer.Exit(report.exit_code)
+
+
+def parse_runs(text: str | None) -> slice | list[int] | None:
+    """``"0:10"``, ``"3"`` or ``"0,4,7"`` as positions in the list of runs; None is all of them."""
+    if text is None:
+        return None
+    try:
+        if ":" in text:
+            return slice(*(int(part) if part.strip() else None for part in text.split(":")))
+        return [int(part) for part in text.split(",")]
+    except (ValueError, TypeError) as error:
+        raise InputError(f"--seeds {text}: must be positions of runs, such as 0:10, 3 or 0,4,7") from error
+
+
+def _run(folder: Path, **arguments: Any) -> Any:
+    from volume_lib import batch
+
+    report = batch.run(folder, **arguments)
+    typer.echo(str(report))
+    return report
+
+
+@app.command()
+def status(folder: Tree) -> None:
+    """Runs and steps: done, failed and why, pending."""
+    with _told_in_one_line():
+        from volume_lib import batch
+
+        colour = sys.stdout.isatty() and "NO_COLOR" not in os.environ
+        typer.echo(batch.status(folder).text(colour=colour))
+
+
+@app.command()
+def clean(
+    folder: Tree,
+    what: Annotated[str, typer.Option(help="models, perturbs, volumes or all")],
+    yes: Annotated[bool, typer.Option("--yes", help="do not ask")] = False,
+) -> None:
+    """Delete files that the workflow wrote, after showing which."""
+    with _told_in_one_line():
+        from volume_lib import batch
+
+        found = batch.cleanable(folder, what)
+        for place in found:
+            typer.echo(f"{_size(place.size):>10}  {len(place.files):4} files  {place.folder}")
+        total = sum(place.size for place in found)
+        if not found:
+            typer.echo("nothing to delete")
+        elif yes or typer.confirm(f"delete {_size(total)} in {sum(len(p.files) for p in found)} files?"):
+            batch.clean(folder, what)
+            typer.echo(f"{_size(total)} deleted")
+
+
+@app.command()
+def propagate(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="the file to copy")],
+    folder: Tree,
+    force: Annotated[bool, typer.Option("--force", help="also over files edited in a run folder")] = False,
+) -> None:
+    """Copy one file into all run folders; notebooks keep each run's parameters."""
+    with _told_in_one_line():
+        from volume_lib import batch
+
+        for path in batch.propagate(file, folder, force=force):
+            typer.echo(path)
+
+
+def _size(number: float) -> str:
+    for unit in ("B", "kB", "MB", "GB"):
+        if number < 1000:
+            return f"{number:.3g} {unit}"
+        number /= 1000
+    return f"{number:.3g} TB"
+
+
+def _list_figures(folder: Path) -> None:
+    experiment = read_experiment(folder)
+    places = [folder / run.name for run in experiment.run_seeds] + [folder / "analysis"]
+    for path in sorted(path for place in places for path in place.rglob("*.png")):
+        typer.echo(path)
