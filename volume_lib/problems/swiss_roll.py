@@ -31,7 +31,7 @@ class SwissRoll(Problem):
 
     train_size = 10_000
     test_size = 2_000
-    turns = 1.75
+    turns = 2.5
     spread = 0.02
 
     def load(self, root: Path | None = None) -> Data:
