@@ -162,7 +162,10 @@ def test_test_samples_are_the_same_for_every_seed():
         ({"base_data_size": 3001}, "base_data_size: 3,001 samples asked for, 3,000 are there"),
         ({"base_data_size": 0}, "base_data_size"),
         ({"test_size": 1001}, "test_size 1001.*1,000"),
-        ({"base_imbalance": {"labels": [5], "ratio": 0.5}}, "base_imbalance: .* needs 25 with .* 10 are there"),
+        (
+            {"base_imbalance": {"labels": [5], "ratio": 0.5}},
+            "base_imbalance: .* needs 25 with .* 10 are there",
+        ),
         ({"base_imbalance": {"labels": [0], "ratio": 1.5}}, "ratio 1.5 must lie between 0 and 1"),
         ({"base_imbalance": {"labels": [6], "ratio": 0.5}}, r"labels \[6\] must be some of"),
         ({"base_imbalance": {"label": 1}}, "must hold labels and ratio"),

@@ -95,6 +95,6 @@ class CNN(nn.Module):
 
 
 def _positive(name: str, sizes: Sequence[int]) -> list[int]:
-    if not all(isinstance(size, int) and size > 0 for size in sizes):
+    if isinstance(sizes, int) or not all(isinstance(size, int) and size > 0 for size in sizes):
         raise InputError(f"model: {name} must be a list of positive whole numbers, not {sizes!r}")
     return list(sizes)

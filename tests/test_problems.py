@@ -1,0 +1,266 @@
+"""Problems: their data, losses, labels, and how a name leads to one."""
+
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from volume_lib.errors import InputError
+from volume_lib.problems import data_root, get_problem, problem_names
+
+MNIST_IS_HERE = (data_root() / "MNIST" / "raw" / "train-images-idx3-ubyte").exists()
+needs_mnist = pytest.mark.skipif(not MNIST_IS_HERE, reason="MNIST is not in VOLUME_LIB_DATA")
+
+MY_PROBLEM = """
+import torch
+from dataclasses import dataclass
+from torch import nn
+from volume_lib.problems import Problem
+from volume_lib.records import Data
+
+@dataclass
+class Shape:
+    width: int = 4
+
+class MyNet(nn.Module):
+    def __init__(self, width):
+        super().__init__()
+        self.first = nn.Linear(3, width)
+        self.second = nn.Linear(width, 2)
+
+    def forward(self, x):
+        return self.second(torch.tanh(self.first(x)))
+
+class MyProblem(Problem):
+    name = "mine"
+    num_classes = 2
+    model_classes = {"MyNet": MyNet}
+
+    def load(self, root=None):
+        x = torch.randn(60, 3, generator=torch.Generator().manual_seed(0))
+        y = (x.sum(1) > 0).long()
+        return Data(x[:40], y[:40], x[40:], y[40:])
+
+    def default_model_kwargs(self, model_class):
+        return {"width": Shape().width}
+
+class Unfinished(Problem):
+    name = "unfinished"
+
+class NoProblem:
+    pass
+"""
+
+
+@pytest.fixture
+def run_folder(tmp_path):
+    """A run folder two levels below the folder of my_problem.py."""
+    (tmp_path / "my_problem.py").write_text(MY_PROBLEM)
+    folder = tmp_path / "model_0_data_0"
+    folder.mkdir()
+    return folder
+
+
+# ---- names
+
+
+def test_every_name_leads_to_its_problem():
+    for name in problem_names():
+        problem = get_problem(name)
+        assert problem.name == name
+        assert get_problem(problem) is problem
+        assert problem.sample_kind in ("points", "images", "pairs", "sequences", "other")
+        for model_class in problem.model_classes:
+            model = problem.build_model({}, 0, model_class)
+            names = [n for n, _ in model.named_parameters()]
+            assert all("weight" in n or "bias" in n for n in names)
+
+
+def test_an_unknown_name_gets_the_near_match():
+    with pytest.raises(InputError, match=r'"mnits" is unknown \(did you mean "mnist"\?\).*swiss_roll'):
+        get_problem("mnits")
+
+
+def test_a_problem_of_ones_own_is_found_above_the_run(run_folder, monkeypatch):
+    problem = get_problem("my_problem.py:MyProblem", run_folder)
+    assert problem.name == "my_problem.py:MyProblem"  # what the run's files are to say
+    data = problem.load()
+    outputs = problem.build_model({}, 0)(data.x_train)
+    assert outputs.shape == (40, 2) and problem.loss(outputs, data.y_train).isfinite()
+    monkeypatch.chdir(run_folder)
+    assert type(get_problem("my_problem.py:MyProblem")).__name__ == "MyProblem"
+
+
+@pytest.mark.parametrize(
+    "name, message",
+    [
+        ("no_such.py:MyProblem", "no no_such.py in .* or the folders above"),
+        ("my_problem.py:Missing", "has no class Missing derived from Problem"),
+        ("my_problem.py:NoProblem", "has no class NoProblem derived from Problem"),
+        ("my_problem.py:Unfinished", "abstract"),
+        ("my_problem:MyProblem", "is written my_problem.py:MyProblem"),
+        ("../my_problem.py:MyProblem", "is written my_problem.py:MyProblem"),
+        ("broken.py:MyProblem", "cannot be imported: ZeroDivisionError"),
+    ],
+)
+def test_a_wrong_problem_of_ones_own_is_explained(run_folder, name, message):
+    (run_folder / "broken.py").write_text("1 / 0")
+    with pytest.raises(InputError, match=message):
+        get_problem(name, run_folder)
+
+
+def test_the_nearest_file_wins(run_folder):
+    (run_folder / "my_problem.py").write_text(MY_PROBLEM.replace("width: int = 4", "width: int = 9"))
+    problem = get_problem("my_problem.py:MyProblem", run_folder)
+    assert problem.build_model({}, 0).first.out_features == 9
+    above = get_problem("my_problem.py:MyProblem", run_folder.parent)
+    assert above.build_model({}, 0).first.out_features == 4
+
+
+# ---- models
+
+
+def test_the_seed_alone_decides_the_initial_parameters():
+    problem = get_problem("swiss_roll")
+    torch.manual_seed(5)
+    state = torch.random.get_rng_state()
+    one = problem.build_model({}, 1)
+    assert torch.equal(state, torch.random.get_rng_state())
+    torch.manual_seed(6)
+    two, other = problem.build_model({}, 1), problem.build_model({}, 2)
+    assert all(torch.equal(a, b) for a, b in zip(one.parameters(), two.parameters(), strict=True))
+    assert not torch.equal(one.layers[0].weight, other.layers[0].weight)
+
+
+@pytest.mark.parametrize(
+    "kwargs, model_class, message",
+    [
+        ({"hiden_dims": [3]}, None, 'MLP takes no "hiden_dims" .did you mean "hidden_dims"'),
+        ({}, "MPL", 'model_class "MPL": swiss_roll has MLP .did you mean "MLP"'),
+        ({"hidden_dims": [3, 0]}, None, "hidden_dims must be a list of positive whole numbers"),
+        ({"hidden_dims": 3}, None, "hidden_dims must be a list of positive whole numbers"),
+        ({"hidden_dims": ["3"]}, None, "hidden_dims must be a list of positive whole numbers"),
+    ],
+)
+def test_wrong_model_arguments_are_named(kwargs, model_class, message):
+    with pytest.raises(InputError, match=message):
+        get_problem("swiss_roll").build_model(kwargs, 0, model_class)
+
+
+# ---- losses and labels
+
+
+def test_cross_entropy_and_accuracy_by_hand():
+    problem = get_problem("mnist")
+    outputs = torch.zeros(2, 10)
+    outputs[1, 3] = math.log(9)
+    y = torch.tensor([4, 3])
+    torch.testing.assert_close(problem.per_sample_loss(outputs, y), torch.tensor([10.0, 2.0]).log())
+    torch.testing.assert_close(problem.loss(outputs, y), torch.tensor(math.log(20) / 2))
+    assert problem.correct(outputs, y)[1] == 1 and problem.correct(outputs, torch.tensor([4, 2]))[1] == 0
+
+
+def test_binary_cross_entropy_and_accuracy_by_hand():
+    problem = get_problem("swiss_roll")
+    outputs = torch.tensor([[0.7], [-1.2], [0.4], [-2.0]])
+    y = torch.tensor([1, 1, 0, 0])
+    p = 1 / (1 + torch.exp(-outputs[:, 0]))
+    by_hand = -torch.where(y == 1, p, 1 - p).log()
+    torch.testing.assert_close(problem.per_sample_loss(outputs, y), by_hand)
+    assert problem.correct(outputs, y).tolist() == [1, 0, 0, 1]
+
+
+def test_losses_run_under_vmap():
+    generator = torch.Generator().manual_seed(0)
+    for name, outputs in (("swiss_roll", (3, 8, 1)), ("mnist", (3, 8, 10))):
+        problem = get_problem(name)
+        out = torch.randn(outputs, generator=generator)
+        y = torch.randint(problem.num_classes, (8,), generator=generator)
+        for f in (problem.per_sample_loss, problem.correct):
+            together = torch.func.vmap(f, in_dims=(0, None))(out, y)
+            torch.testing.assert_close(together, torch.stack([f(o, y) for o in out]))
+
+
+def test_wrong_labels_differ_and_random_labels_do_not_care():
+    problem = get_problem("mnist")
+    y = torch.arange(10).repeat(1000)
+    generator = torch.Generator().manual_seed(0)
+    wrong = problem.wrong_labels(y, generator)
+    assert not (wrong == y).any()
+    counts = torch.zeros(10, 10).index_put_((y, wrong), torch.ones(10_000), accumulate=True)
+    off_diagonal = counts[~torch.eye(10, dtype=torch.bool)]
+    assert off_diagonal.min() > 111 - 5 * 10 and off_diagonal.max() < 111 + 5 * 10
+    random = problem.random_labels(y, generator)
+    assert random.dtype == y.dtype and 800 < (random == y).sum() < 1200
+
+
+# ---- data
+
+
+def test_swiss_roll_is_two_balanced_spirals_and_generated():
+    problem = get_problem("swiss_roll")
+    data, again = problem.load(), problem.load()
+    assert torch.equal(data.x_train, again.x_train) and torch.equal(data.y_test, again.y_test)
+    assert data.x_train.shape == (10_000, 2) and data.x_test.shape == (2_000, 2)
+    assert 0.48 < data.y_train.float().mean() < 0.52
+    # the nearest neighbour among plenty of samples decides: the classes do not overlap
+    nearest = torch.cdist(data.x_test, data.x_train).argmin(1)
+    assert (data.y_train[nearest] == data.y_test).float().mean() > 0.999
+    # among few it does not: there is something to learn from more data
+    few = torch.cdist(data.x_test, data.x_train[:40]).argmin(1)
+    assert (data.y_train[:40][few] == data.y_test).float().mean() < 0.9
+
+
+@needs_mnist
+def test_mnist_is_normalised_and_complete():
+    data = get_problem("mnist").load()
+    assert data.x_train.shape == (60_000, 1, 28, 28) and data.x_train.dtype == torch.float32
+    assert data.x_test.shape == (10_000, 1, 28, 28)
+    assert data.x_train.is_contiguous()
+    assert abs(data.x_train.double().mean()) < 1e-3 and abs(data.x_train.double().std() - 1) < 1e-3
+    assert data.y_train.bincount().tolist() == [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949]
+    low, high = data.x_test.min(), data.x_test.max()
+    torch.testing.assert_close(torch.stack([low, high]), (torch.tensor([0.0, 1.0]) - 0.1307) / 0.3081)
+
+
+def test_mnist_mlp_has_the_studys_size():
+    model = get_problem("mnist").build_model({"hidden_dims": [256, 128]}, 0)
+    assert sum(p.numel() for p in model.parameters()) == 235_146
+
+
+def test_missing_data_says_where_and_how(tmp_path, monkeypatch):
+    def no_network(*args, **kwargs):
+        raise OSError("no network")
+
+    monkeypatch.setattr("urllib.request.urlopen", no_network)
+    with pytest.raises(InputError) as error:
+        get_problem("mnist").load(tmp_path)
+    message = str(error.value)
+    assert str(tmp_path / "MNIST" / "raw") in message and "train-images-idx3-ubyte" in message
+    assert "VOLUME_LIB_DATA" in message and "\n" not in message
+
+
+def test_damaged_data_is_named(tmp_path):
+    raw = tmp_path / "MNIST" / "raw"
+    raw.mkdir(parents=True)
+    for part in ("train-images-idx3", "train-labels-idx1", "t10k-images-idx3", "t10k-labels-idx1"):
+        (raw / f"{part}-ubyte").write_bytes(b"\x00\x00\x08\x03\x00\x00")
+    with pytest.raises(InputError, match=r"MNIST.raw.*damaged"):
+        get_problem("mnist").load(tmp_path)
+
+
+def test_the_variable_says_where_data_lies(monkeypatch, tmp_path):
+    monkeypatch.setenv("VOLUME_LIB_DATA", str(tmp_path))
+    assert data_root() == tmp_path
+    monkeypatch.delenv("VOLUME_LIB_DATA")
+    assert data_root().name == "volume_lib" and data_root().is_absolute()
+
+
+def test_loss_gradient_is_that_of_the_plain_loss():
+    problem = get_problem("mnist")
+    outputs = torch.randn(5, 10, generator=torch.Generator().manual_seed(0), requires_grad=True)
+    y = torch.tensor([1, 2, 3, 4, 5])
+    (ours,) = torch.autograd.grad(problem.loss(outputs, y), outputs)
+    (plain,) = torch.autograd.grad(F.cross_entropy(outputs, y), outputs)
+    torch.testing.assert_close(ours, plain)
