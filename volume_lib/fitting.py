@@ -247,7 +247,7 @@ class Fit:
         for job, done in zip(self.jobs, self.step_of_epoch, strict=True):
             steps = len(job.train_loss) * job.steps + done + offset
             rates.append(self.settings.learning_rate * schedule(steps / (job.schedule_epochs * job.steps)))
-        return rates[0] if len(rates) == 1 else torch.tensor(rates, device=self.device)[:, None]
+        return rates[0] if len(rates) == 1 else self.stack.parameters.new_tensor(rates)[:, None]
 
     # ---- the end of an epoch
 

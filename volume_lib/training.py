@@ -59,7 +59,7 @@ def train_models(
     ``model`` holds the model's arguments and, optionally, its ``model_class``. ``model_seed`` decides the
     initial parameters and the order of the samples: the same settings give the same weights on one machine.
 
-    - ``optimizer``: ``sgd``, ``adam`` or ``adamw``; for the first two ``weight_decay`` is part of the gradient.
+    - ``optimizer``: ``sgd``, ``adam`` or ``adamw``; ``weight_decay`` is part of the gradient but for ``adamw``.
     - ``lr_schedule``: ``cosine`` or ``linear`` take the learning rate to 0 over ``epochs``.
     - ``target_train_loss`` ends a training once the loss (nats) over all its samples is that low.
     - ``sam_rho`` > 0 is sharpness-aware minimisation of that radius, ``sam_adaptive`` its adaptive form.
@@ -85,6 +85,8 @@ def train_models(
     if vary == "epochs" and target_train_loss is not None:
         raise InputError("target_train_loss: has no meaning where epochs vary; leave it out")
     plan = _plan(dataset, vary, values, epochs, batch_size)
+    target_device = _device(device)
+    _check_joint(joint)
     folder = Path(folder)
     wanted = [
         _Wanted(
@@ -110,7 +112,7 @@ def train_models(
     _warn_of_strangers(folder, wanted)
     missing = [w for w in wanted if w.value not in done]
     if missing:
-        run = _Run(problem, dataset, folder, settings, missing, epochs, _device(device))
+        run = _Run(problem, dataset, folder, settings, missing, epochs, target_device)
         done |= run.train(joint)
     return [done[w.value] for w in wanted]
 
@@ -302,10 +304,13 @@ class _Run:
         self.done[wanted.value] = trained
 
 
+def _check_joint(joint: bool | str) -> None:
+    if not (joint is True or joint is False or joint == "auto"):
+        raise InputError(f'joint {joint!r}: must be true, false or "auto"')
+
+
 def joint_groups(jobs: list[Job], joint: bool | str) -> list[list[Job]]:
     """Which jobs to train side by side, in which order."""
-    if joint not in (True, False, "auto"):
-        raise InputError(f'joint {joint!r}: must be true, false or "auto"')
     if joint is True:
         return [jobs]
     n = sum(parameter.numel() for parameter in jobs[0].model.parameters())
