@@ -61,7 +61,7 @@ def test_the_stem_is_affine_in_its_parameters_and_uses_no_others(case):
         assert all(g is None for g in used)
     own = [parameters[n] for n in names]
     detached = h.detach().requires_grad_()
-    gradients = torch.autograd.grad(model.tail(detached).sum(), [detached, *own], allow_unused=True)
+    gradients = torch.autograd.grad(model.tail(detached.clone()).sum(), [detached, *own], allow_unused=True)
     assert gradients[0] is not None and all(g is None for g in gradients[1:])
 
 

@@ -40,6 +40,12 @@ COLD_START = 1e-4
 """Where the very first ladder begins; if the loss is above a threshold there, it goes down instead."""
 
 
+FLOAT32_MARGIN = 1e-4
+"""Relative difference between a loss and a threshold that float32 is trusted to tell."""
+PRECISE_WITHIN = 3e-3
+"""Once a point lies this close to the expected root, in ``log c``, the next ones are computed in float64."""
+
+
 @dataclass
 class Points:
     """Evaluated points of ``D`` rays in one landscape: arrays ``(D, P)``, unordered, NaN where empty.
@@ -102,6 +108,10 @@ class Target:
             excess = np.log(points.losses[rows]) - np.log(self.value)
         return np.where(np.isfinite(excess), excess, np.nan)
 
+    def close(self, losses: np.ndarray) -> np.ndarray:
+        """Losses ``(R,)`` within float32 rounding of the threshold."""
+        return (self.kind == "loss") & (np.abs(losses - self.value) < FLOAT32_MARGIN * self.value)
+
 
 def bracket(points: Points, rows: np.ndarray, target: Target) -> tuple[np.ndarray, np.ndarray]:
     """``(lo, hi)``, each ``(R,)``: the first point beyond the threshold and the last one before it.
@@ -161,28 +171,23 @@ class Crossing:
 
         ``history`` carries what was learned from one batch of directions of a model to the next.
         """
-        points = [Points.start(rays.num_rows, *_at_zero(rays, k)) for k in range(len(rays.sizes))]
-        direct = [k for k, size in enumerate(rays.sizes) if size <= 2 * self.pilot_samples]
-        roots: dict[tuple, np.ndarray] = {}
+        landscapes = range(len(rays.sizes))
+        points = [Points.start(rays.num_rows, *_at_zero(rays, k)) for k in landscapes]
+        known: dict[tuple, np.ndarray] = {}
+        direct = [k for k in landscapes if rays.sizes[k] <= 2 * self.pilot_samples]
         if direct:
             self._scan(rays, points, direct[-1], 1, targets, history)
-        for k in range(len(rays.sizes)):
+        for k in landscapes:
             if k not in direct:
-                self._scan_pilot(rays, points, k, targets, history, roots)
+                known |= self._scan_pilot(rays, points, k, targets, history)
             for target in targets:
-                self._refine(rays, points, k, target, history, roots)
-                roots[k, target] = _log_roots(points[k], target)
+                self._refine(rays, points, k, target, targets, history, known)
+                known |= _found(points[k], k, target)
         # A point evaluated for a larger landscape can show an earlier crossing in a smaller one.
-        for k in range(len(rays.sizes)):
+        for k in landscapes:
             for target in targets:
-                self._refine(rays, points, k, target, history, roots)
-        shapes = {
-            (k, target): _shapes(points[k], target)
-            for k in range(len(rays.sizes))
-            for target in targets
-            if target.kind == "loss"
-        }
-        history.learn(roots, shapes)
+                self._refine(rays, points, k, target, targets, history, known)
+        history.learn(known)
         return points
 
     # ---- the ladder
@@ -204,7 +209,7 @@ class Crossing:
         c = start
         while len(rows):
             c = min(c, self.max_coefficient)
-            self._evaluate(rays, points, k, rows, np.full(len(rows), c), stride)
+            self._evaluate(rays, points, k, rows, np.full(len(rows), c), targets, stride)
             if c == start:
                 self._descend(rays, points, k, stride, rows, start, ratio, targets)
             if c >= self.max_coefficient:
@@ -222,24 +227,27 @@ class Crossing:
             c /= ratio
             if not len(rows) or c < 1e-15:
                 return
-            self._evaluate(rays, points, k, rows, np.full(len(rows), c), stride)
+            self._evaluate(rays, points, k, rows, np.full(len(rows), c), targets, stride)
 
-    def _scan_pilot(self, rays, points, k, targets, history, roots) -> None:
-        """Scan a large landscape on a subset of its samples; note the roots, look closely at bumps."""
+    def _scan_pilot(self, rays, points, k, targets, history) -> dict[tuple, np.ndarray]:
+        """Scan a large landscape on a subset of its samples; look closely at bumps; return what was seen."""
         stride = rays.sizes[k] // self.pilot_samples
         losses, accs = rays(np.zeros(1, dtype=int), np.zeros(1), k, stride)
         pilot = [None] * k + [Points.start(rays.num_rows, losses[0, k], accs[0, k])]
         self._scan(rays, pilot, k, stride, targets, history)
         everyone = np.arange(rays.num_rows)
+        seen = {}
         for target in targets:
-            root, _, _ = fit_root(pilot[k].coefficients, target.excess(pilot[k], everyone), Shape())
+            root, slope, _ = fit_root(pilot[k].coefficients, target.excess(pilot[k], everyone), Shape())
             lo, hi = bracket(pilot[k], everyone, target)
             with np.errstate(divide="ignore"):
                 inside = (root > np.log(lo)) & (root < np.log(hi))
-            roots["pilot", k, target] = np.where(inside, root, np.nan)
-            self._look_at_bumps(rays, points, pilot, k, target, hi)
+            seen["pilot root", k, target] = np.where(inside, root, np.nan)
+            seen["pilot slope", k, target] = np.where(inside, slope, np.nan)
+            self._look_at_bumps(rays, points, pilot, k, target, hi, targets)
+        return seen
 
-    def _look_at_bumps(self, rays, points, pilot, k, target, hi) -> None:
+    def _look_at_bumps(self, rays, points, pilot, k, target, hi, targets) -> None:
         """Evaluate with all samples where the pilot's loss peaks near the threshold before its crossing."""
         if target.kind != "loss":
             return
@@ -248,51 +256,75 @@ class Crossing:
             peak = np.flatnonzero((loss[1:-1] > loss[2:]) & (loss[1:-1] > 0.7 * target.value)) + 1
             for c_peak in c[peak]:
                 if c_peak <= hi[row]:
-                    self._evaluate(rays, points, k, np.array([row]), np.array([c_peak]))
+                    self._evaluate(rays, points, k, np.array([row]), np.array([c_peak]), targets)
 
     # ---- the solver
 
-    def _evaluate(self, rays, points, k, rows, coefficients, stride: int = 1) -> None:
-        losses, accs = rays(rows, coefficients, k, stride)
-        for j in range(k + 1) if stride == 1 else [k]:
-            points[j].add(rows, coefficients, losses[:, j], accs[:, j])
+    def _evaluate(self, rays, points, k, rows, coefficients, targets, stride=1, precise=False) -> np.ndarray:
+        """Evaluate and note one point for each of ``rows``; returns which of them were noted, ``(R,)``.
 
-    def _refine(self, rays, points, k, target, history, roots) -> None:
+        A point whose loss is too close to a threshold to be told from it in float32 is not noted
+        where float64 can tell.
+        """
+        losses, accs = rays(rows, coefficients, k, stride, precise)
+        kept = np.ones(len(rows), dtype=bool)
+        for j in range(k + 1) if stride == 1 else [k]:
+            kept = np.ones(len(rows), dtype=bool)
+            if rays.has_precise(j) and not (precise and rays.has_precise(k)) and stride == 1:
+                kept = ~np.any([target.close(losses[:, j]) for target in targets], axis=0)
+            points[j].add(rows[kept], coefficients[kept], losses[kept, j], accs[kept, j])
+        return kept
+
+    def _refine(self, rays, points, k, target, targets, history, known) -> None:
         """Narrow the bracket of ``target`` in landscape ``k`` on every ray, to ``xrtol``."""
         rows = np.arange(rays.num_rows)
         tolerance = np.log1p(self.xrtol)
         for step in range(200):
             lo, hi = bracket(points[k], rows, target)
-            with np.errstate(divide="ignore"):
-                log_lo, log_hi = np.log(lo), np.log(hi)
-            open_ = (hi > 0) & (lo < self.max_coefficient) & (log_hi - log_lo > tolerance) & ~(hi < 1e-15)
-            rows, log_lo, log_hi = rows[open_], log_lo[open_], log_hi[open_]
+            open_ = (hi > 1e-15) & (lo < self.max_coefficient) & ~(hi <= lo * (1 + self.xrtol))
+            rows = rows[open_]
             if not len(rows):
                 return
+            with np.errstate(divide="ignore"):
+                log_lo, log_hi = np.log(lo[open_]), np.log(hi[open_])
             if step == 0:
-                guess, spread = history.predict((k, target), roots, rays.num_rows)
-                shape = history.shape((k, target))
+                precise = np.zeros(rays.num_rows, dtype=bool)
+                guess, spread = history.root(k, target, known, rays.num_rows)
+                shape = history.shape(k, target, known, rays.num_rows)
             root, _, _ = fit_root(
-                points[k].coefficients[rows], target.excess(points[k], rows), shape, guess[rows], spread
+                points[k].coefficients[rows],
+                target.excess(points[k], rows),
+                shape.of(rows),
+                guess[rows],
+                spread,
             )
             bisect = target.kind == "acc" or (step >= 8 and step % 2 == 0)
             x = _next_point(root, log_lo, log_hi, tolerance, bisect, np.log(self.scan_ratio))
             c = np.minimum(np.exp(x), self.max_coefficient)
-            self._evaluate(rays, points, k, rows, c)
+            close = precise[rows] | (np.minimum(root - log_lo, log_hi - root) < PRECISE_WITHIN)
+            close |= log_hi - log_lo < PRECISE_WITHIN
+            close &= rays.has_precise(k)
+            self._evaluate(rays, points, k, rows[close], c[close], targets, precise=True)
+            kept = self._evaluate(rays, points, k, rows[~close], c[~close], targets)
+            precise[rows[~close][~kept]] = True
 
 
-def _log_roots(points: Points, target: Target) -> np.ndarray:
-    """``log`` of the crossings found, ``(D,)``; NaN for rays that have none or start beyond the threshold."""
-    lo, hi = bracket(points, np.arange(len(points.filled)), target)
+def _found(points: Points, k: int, target: Target) -> dict[tuple, np.ndarray]:
+    """Root, slope and curvature of ``log c`` against ``log loss`` at the crossings of landscape ``k``.
+
+    Arrays ``(D,)``, named as in :class:`History`; NaN for rays that never cross or start beyond the
+    threshold.
+    """
+    everyone = np.arange(len(points.filled))
+    lo, hi = bracket(points, everyone, target)
     solved = (lo > 0) & np.isfinite(hi)
-    return np.where(solved, np.log(np.where(solved, hi, 1.0)), np.nan)
-
-
-def _shapes(points: Points, target: Target) -> np.ndarray:
-    """Slope and curvature of ``log c`` against ``log loss`` at the crossings found, ``(≤ D, 2)``."""
-    rows = np.flatnonzero(np.isfinite(_log_roots(points, target)))
-    _, slope, curvature = fit_root(points.coefficients[rows], target.excess(points, rows), Shape())
-    return np.stack([slope, curvature], axis=1)
+    root = np.where(solved, np.log(np.where(solved, hi, 1.0)), np.nan)
+    found = {("root", k, target): root}
+    if target.kind == "loss":
+        _, slope, curvature = fit_root(points.coefficients, target.excess(points, everyone), Shape())
+        found["slope", k, target] = np.where(solved, slope, np.nan)
+        found["curvature", k, target] = np.where(solved, curvature, np.nan)
+    return found
 
 
 def _next_point(

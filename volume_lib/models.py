@@ -35,8 +35,9 @@ class MLP(nn.Module):
         return self.layers[0](x.flatten(1))
 
     def tail(self, h: Tensor) -> Tensor:
+        """(N, output_dim) from the stem's (N, …), which is overwritten."""
         for layer in self.layers[1:]:
-            h = layer(F.relu(h))
+            h = layer(F.relu(h, inplace=True))
         return h
 
     def forward(self, x: Tensor) -> Tensor:
@@ -48,11 +49,18 @@ class MLP(nn.Module):
         ``parameters`` are stacked by name, (M, ...) each. What ``vmap`` of :meth:`forward` computes, in one
         operation for each layer.
         """
-        h = x.flatten(2)
-        for i in range(len(self.layers)):
-            weight, bias = parameters[f"layers.{i}.weight"], parameters[f"layers.{i}.bias"]
-            h = torch.baddbmm(bias.unsqueeze(1), F.relu(h) if i else h, weight.mT)
+        return self.stacked_tail(parameters, self._stacked_layer(parameters, 0, x.flatten(2)))
+
+    def stacked_tail(self, parameters: Mapping[str, Tensor], h: Tensor) -> Tensor:
+        """:meth:`tail` of M networks for their stems ``h`` (M, N, …), which are overwritten."""
+        for i in range(1, len(self.layers)):
+            h = self._stacked_layer(parameters, i, F.relu(h, inplace=True))
         return h
+
+    @staticmethod
+    def _stacked_layer(parameters: Mapping[str, Tensor], i: int, h: Tensor) -> Tensor:
+        weight, bias = parameters[f"layers.{i}.weight"], parameters[f"layers.{i}.bias"]
+        return torch.baddbmm(bias.unsqueeze(1), h, weight.mT)
 
 
 class CNN(nn.Module):
@@ -85,10 +93,10 @@ class CNN(nn.Module):
 
     def tail(self, h: Tensor) -> Tensor:
         # relu and max commute; pooling first leaves relu a quarter of the work
-        h = F.relu(F.max_pool2d(h, 2))
+        h = F.relu(F.max_pool2d(h, 2), inplace=True)
         for convolution in self.convolutions[1:]:
-            h = F.relu(F.max_pool2d(convolution(h), 2))
-        return self.output(F.relu(self.hidden(h.flatten(1))))
+            h = F.relu(F.max_pool2d(convolution(h), 2), inplace=True)
+        return self.output(F.relu(self.hidden(h.flatten(1)), inplace=True))
 
     def forward(self, x: Tensor) -> Tensor:
         return self.tail(self.stem(x))

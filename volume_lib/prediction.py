@@ -5,7 +5,8 @@ Nothing here decides a result. A good prediction saves evaluations; a bad one co
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Hashable
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -17,12 +18,19 @@ CUBIC = 0.05
 
 @dataclass(frozen=True)
 class Shape:
-    """Prior of ``dx/df`` and ``d²x/df²`` for ``x = log c``, ``f = log(loss/threshold)``: mean and spread."""
+    """Prior of ``dx/df`` and ``d²x/df²`` for ``x = log c``, ``f = log(loss/threshold)``: mean and spread.
 
-    slope: float = 0.3
+    ``slope`` may differ from ray to ray: an array ``(R,)``, NaN where unknown.
+    """
+
+    slope: float | np.ndarray = 0.3
     slope_spread: float = 0.3
     curvature: float = 0.0
     curvature_spread: float = 0.3
+
+    def of(self, rows: np.ndarray) -> Shape:
+        """The prior of some of the rays."""
+        return self if np.isscalar(self.slope) else replace(self, slope=self.slope[rows])
 
 
 def fit_root(
@@ -63,7 +71,8 @@ def fit_root(
     normal[:, 0, 0] += prior_weight + 1e-9
     normal[:, 1, 1] += 1.0 / shape.slope_spread**2
     normal[:, 2, 2] += 1.0 / shape.curvature_spread**2
-    right[:, 1] += shape.slope / shape.slope_spread**2
+    slope = np.where(np.isnan(shape.slope), Shape.slope, shape.slope)
+    right[:, 1] += slope / shape.slope_spread**2
     right[:, 2] += shape.curvature / shape.curvature_spread**2
     solution = np.linalg.solve(normal, right[..., None])[..., 0]
     known = has_guess | use.any(axis=1)
@@ -73,9 +82,10 @@ def fit_root(
 class History:
     """What the directions solved so far, of one model, teach about the next.
 
-    Roots are kept by key, one array ``(directions so far,)`` of ``log c`` each, NaN where a ray has none.
-    Keys are ``(landscape, target)`` for crossings, and ``("pilot", landscape, target)`` for those seen on
-    a subset of the samples.
+    Quantities are kept by name, one array ``(directions so far,)`` each, NaN where a ray has none. The names
+    are ``("root", landscape, target)``, ``log c`` of a crossing; ``("slope", …)``, ``("curvature", …)``,
+    the shape of the curve there; and ``("pilot root", …)``, ``("pilot slope", …)``, the same on a subset
+    of the samples.
     """
 
     KEEP = 512
@@ -83,56 +93,66 @@ class History:
 
     def __init__(self) -> None:
         self.ladder_start: float | None = None
-        self._roots: dict[tuple, np.ndarray] = {}
-        self._shapes: dict[tuple, np.ndarray] = {}
+        self._past: dict[tuple, np.ndarray] = {}
 
-    def learn(self, roots: dict[tuple, np.ndarray], shapes: dict[tuple, np.ndarray]) -> None:
-        """Take a solved batch: roots ``(D,)`` by key; slopes and curvatures ``(≤ D, 2)`` by key."""
-        for old, new in ((self._roots, roots), (self._shapes, shapes)):
-            for key, values in new.items():
-                old[key] = np.concatenate([old[key], values])[-self.KEEP :] if key in old else values
-        lowest = [np.nanmin(values) for values in self._roots.values() if np.isfinite(values).any()]
+    def learn(self, batch: dict[tuple, np.ndarray]) -> None:
+        """Take what was found in a solved batch: arrays ``(D,)`` by name."""
+        for name, values in batch.items():
+            self._past[name] = np.concatenate([self._past.get(name, values[:0]), values])[-self.KEEP :]
+        roots = [values for (kind, *_), values in self._past.items() if kind == "root"]
+        lowest = [np.nanmin(values) for values in roots if np.isfinite(values).any()]
         if lowest:
             self.ladder_start = float(np.exp(min(lowest)) / 2)
 
-    def shape(self, key: tuple) -> Shape:
-        """Prior of the local shape at a crossing; a wide one where nothing is known."""
-        shapes = self._shapes.get(key, np.empty((0, 2)))
-        if len(shapes) < 2:
-            return Shape()
-        (slope, curvature), (slope_spread, curvature_spread) = (
-            np.median(shapes, axis=0),
-            shapes.std(axis=0) + 1e-3,
-        )
-        return Shape(slope, slope_spread, curvature, curvature_spread)
+    def root(
+        self, landscape: int, target: Hashable, known: dict[tuple, np.ndarray], num_rows: int
+    ) -> tuple[np.ndarray, float]:
+        """Guess ``log c`` of a crossing from what is ``known`` of the same rays, arrays ``(num_rows,)``.
 
-    def predict(self, key: tuple, known: dict[tuple, np.ndarray], num_rows: int) -> tuple[np.ndarray, float]:
-        """Guess ``log c`` of a crossing from other crossings of the same rays, by ridge regression.
-
-        Args:
-            key: ``(landscape, target)`` that is wanted.
-            known: roots of the current batch, ``(num_rows,)`` by key.
-            num_rows: rays in the batch.
-
-        Returns:
-            Guesses ``(num_rows,)``, NaN where there is nothing to go by, and their standard deviation.
+        Returns guesses ``(num_rows,)``, NaN where there is nothing to go by, and their standard deviation.
         """
-        landscape, target = key
-        near = [("pilot", landscape, target), (landscape - 1, target)]
-        near += [(k, other) for k in (landscape, landscape - 1) for (*_, other) in known if other != target]
-        features = [k for k in dict.fromkeys(near) if k in known][: self.MAX_FEATURES]
-        wanted = self._roots.get(key, np.empty(0))
-        features = [k for k in features if k in self._roots and len(self._roots[k]) == len(wanted)]
-        past = np.stack([np.ones(len(wanted)), *(self._roots[k] for k in features)], axis=1)
-        now = np.stack([np.ones(num_rows), *(known[k] for k in features)], axis=1)
+        features = [("pilot root", landscape, target), *self._neighbours("root", landscape, target, known)]
+        guess = self._regress(("root", landscape, target), features, known, num_rows)
+        if guess is None:
+            first = next((known[name] for name in features if name in known), np.full(num_rows, np.nan))
+            return first, 0.1
+        return guess[0], 1.5 * guess[1] + 1e-6
+
+    def shape(self, landscape: int, target: Hashable, known: dict[tuple, np.ndarray], num_rows: int) -> Shape:
+        """Prior of the local shape at a crossing; a wide one where nothing is known."""
+        features = [("pilot slope", landscape, target), *self._neighbours("slope", landscape, target, known)]
+        slope = self._regress(("slope", landscape, target), features, known, num_rows)
+        curvature = self._past.get(("curvature", landscape, target), np.empty(0))
+        curvature = curvature[np.isfinite(curvature)]
+        if slope is None or len(curvature) < 2:
+            return Shape()
+        return Shape(slope[0], slope[1] + 1e-3, float(np.median(curvature)), float(curvature.std()) + 1e-3)
+
+    @staticmethod
+    def _neighbours(
+        kind: str, landscape: int, target: Hashable, known: dict[tuple, np.ndarray]
+    ) -> list[tuple]:
+        """The same quantity in the next smaller landscape and at other thresholds."""
+        others = [t for t in dict.fromkeys(t for *_, t in known) if t != target]
+        names = [(kind, landscape - 1, target)]
+        return names + [(kind, k, other) for k in (landscape, landscape - 1) for other in others]
+
+    def _regress(
+        self, name: tuple, features: list[tuple], known: dict[tuple, np.ndarray], num_rows: int
+    ) -> tuple[np.ndarray, float] | None:
+        """Ridge regression of a quantity on ``features`` over past rays, applied to the rays at hand."""
+        wanted = self._past.get(name, np.empty(0))
+        features = [f for f in features if f in known and len(self._past.get(f, ())) == len(wanted) > 0]
+        features = features[: self.MAX_FEATURES]
+        past = np.stack([np.ones(len(wanted)), *(self._past[f] for f in features)], axis=1)
+        now = np.stack([np.ones(num_rows), *(known[f] for f in features)], axis=1)
         complete = np.isfinite(past).all(axis=1) & np.isfinite(wanted)
         if complete.sum() < 3 * past.shape[1]:
-            first = next((known[k] for k in near if k in known), np.full(num_rows, np.nan))
-            return first, 0.1
+            return None
         past, wanted = past[complete], wanted[complete]
         centre, level = past.mean(axis=0) * [0, *[1] * len(features)], wanted.mean()
         design = past - centre
-        ridge = 1e-4 * np.diag([0, *design[:, 1:].var(axis=0)]) * len(past)
+        ridge = 1e-4 * np.diag([0, *design[:, 1:].var(axis=0)]) * len(past) + 1e-12 * np.eye(past.shape[1])
         weights = np.linalg.solve(design.T @ design + ridge, design.T @ (wanted - level))
         spread = float(np.std(wanted - level - design @ weights))
-        return level + (now - centre) @ weights, 1.5 * spread + 1e-6
+        return level + (now - centre) @ weights, spread

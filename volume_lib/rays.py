@@ -16,6 +16,8 @@ Two evaluators answer the same call, ``evaluator(rows, coefficients, landscape)`
      once for a direction, and every further coefficient costs one addition plus the tail.
   2. *Batches of directions* under ``torch.func.vmap`` while the work for one is small.
   3. *Chunks* of samples that stay in the processor's cache from the stem to the loss.
+
+  Small landscapes, where rounding shows, have a float64 twin (``precise=True``).
 """
 
 from __future__ import annotations
@@ -33,8 +35,13 @@ from torch.func import functional_call, vmap
 from .directions import flatten, perturbed_shapes, unflatten
 from .problems.base import Problem
 
-CHUNK_ELEMENTS = 2**19
+CHUNK_ELEMENTS = 2**20
 """Activations (numbers) that one chunk holds at its widest layer: a few MB, about a core's cache."""
+
+
+PRECISE_SAMPLES = 1024
+"""Landscapes of up to this many samples can also be evaluated in float64. Rounding in float32 moves a
+crossing by up to 1e-6 when few samples share it; over more samples it averages out."""
 
 
 class Rays(Protocol):
@@ -45,8 +52,15 @@ class Rays(Protocol):
 
     def load(self, directions: Tensor) -> None: ...
 
+    def has_precise(self, landscape: int) -> bool: ...
+
     def __call__(
-        self, rows: np.ndarray, coefficients: np.ndarray, landscape: int, stride: int = 1
+        self,
+        rows: np.ndarray,
+        coefficients: np.ndarray,
+        landscape: int,
+        stride: int = 1,
+        precise: bool = False,
     ) -> tuple[np.ndarray, np.ndarray]: ...
 
 
@@ -76,9 +90,8 @@ class _Evaluator:
             raise ValueError(f"scale has shape {tuple(scale.shape)}; the model perturbs {len(self.theta)}")
         self.device = self.theta.device
         self.num_rows = 0
-        width = max(_widest_activation(self.model, self.x), math.prod(self.x.shape[1:]))
-        self.width = width
-        self.chunk = max(16, CHUNK_ELEMENTS // width)
+        self.width = _widest_activation(self.model, self.x)
+        self.chunk = max(16, CHUNK_ELEMENTS // self.width)
         self.samples_evaluated = 0  # rows × samples over all calls: the benchmarks' count of work
 
     def _means(self, sums: Tensor, stride: int) -> np.ndarray:
@@ -118,9 +131,18 @@ class PlainRays(_Evaluator):
         self.num_rows = len(directions)
         self._parameters = dict(self.model.named_parameters())
 
+    def has_precise(self, landscape: int) -> bool:
+        """Never: the plain procedure computes in the model's own precision."""
+        return False
+
     @torch.no_grad()
     def __call__(
-        self, rows: np.ndarray, coefficients: np.ndarray, landscape: int, stride: int = 1
+        self,
+        rows: np.ndarray,
+        coefficients: np.ndarray,
+        landscape: int,
+        stride: int = 1,
+        precise: bool = False,
     ) -> tuple[np.ndarray, np.ndarray]:
         """Mean losses and accuracies, each ``(R, landscape + 1)``: see :meth:`FastRays.__call__`."""
         size = self.sizes[landscape]
@@ -153,8 +175,24 @@ class FastRays(_Evaluator):
     Results do not depend on the chunk sizes, nor on the batch a direction comes in, beyond float rounding.
     """
 
-    def __init__(self, *args, memory_budget: float = 1e9, **kwargs) -> None:
-        super().__init__(*args, **kwargs)
+    def __init__(
+        self,
+        problem: Problem,
+        model: nn.Module,
+        x: Tensor,
+        y: Tensor,
+        sizes: Sequence[int],
+        scale: Tensor,
+        device: torch.device | str = "cpu",
+        memory_budget: float = 1e9,
+    ) -> None:
+        super().__init__(problem, model, x, y, sizes, scale, device)
+        small = [size for size in self.sizes if size <= PRECISE_SAMPLES]
+        self.twin: FastRays | None = None
+        if small and self.theta.dtype == torch.float32:
+            x64, y64 = _double(self.x[: small[-1]]), _double(self.y[: small[-1]])
+            twin_model = copy.deepcopy(self.model).double()
+            self.twin = FastRays(problem, twin_model, x64, y64, small, scale, device, memory_budget / 2)
         itemsize = self.theta.element_size()
         self.stem_out = self._find_stem()
         per_row = itemsize * (2 * len(self.theta) + len(self.x) * math.prod(self.stem_out or (0,)))
@@ -162,6 +200,8 @@ class FastRays(_Evaluator):
             self.stem_out = None  # the stems of one direction do not fit: take the general path
             per_row = itemsize * 2 * len(self.theta)
         self.max_rows = max(1, int(memory_budget // per_row))
+        if self.twin:
+            self.max_rows = min(self.max_rows, self.twin.max_rows)
         self._split_parameters()
         # A convolution under vmap becomes a grouped one, slower than one direction at a time.
         self.batched = all(len(shape) <= 2 for shape in self.shapes.values())
@@ -208,6 +248,8 @@ class FastRays(_Evaluator):
         ``D`` should be at most :attr:`max_rows`.
         """
         self.num_rows = len(directions)
+        if self.twin:
+            self.twin.load(directions)
         deltas = directions.to(self.theta) * self.scale
         self._tail_deltas = deltas[:, self._tail_index] if self.stem_out else deltas
         if self.stem_out:
@@ -245,9 +287,18 @@ class FastRays(_Evaluator):
             return part.call({name: value[0] for name, value in parameters.items()}, one)[None]
         return vmap(part.call, in_dims=(0, inputs_dim))(parameters, inputs)
 
+    def has_precise(self, landscape: int) -> bool:
+        """Whether ``precise=True`` gives more digits in this landscape."""
+        return self.twin is not None and landscape < len(self.twin.sizes)
+
     @torch.no_grad()
     def __call__(
-        self, rows: np.ndarray, coefficients: np.ndarray, landscape: int, stride: int = 1
+        self,
+        rows: np.ndarray,
+        coefficients: np.ndarray,
+        landscape: int,
+        stride: int = 1,
+        precise: bool = False,
     ) -> tuple[np.ndarray, np.ndarray]:
         """Mean losses and accuracies at one coefficient for each given direction.
 
@@ -256,12 +307,14 @@ class FastRays(_Evaluator):
             coefficients: one coefficient for each of them, shape ``(R,)``.
             landscape: the largest landscape wanted; all smaller ones come with it.
             stride: 1 for the exact means; ``s`` for the means over every s-th sample only.
+            precise: compute in float64 where :meth:`has_precise`.
 
         Returns:
             ``(losses, accuracies)``, float64 arrays of shape ``(R, landscape + 1)``.
         """
+        if precise and self.has_precise(landscape):
+            return self.twin(rows, coefficients, landscape, stride)
         size = self.sizes[landscape]
-        rows_t = torch.as_tensor(rows, device=self.device)
         coefficients_t = torch.as_tensor(coefficients, device=self.device).to(self.theta.dtype)
         losses = torch.zeros(len(rows), landscape + 1, dtype=torch.float64, device=self.device)
         corrects = torch.zeros_like(losses)
@@ -270,7 +323,7 @@ class FastRays(_Evaluator):
             for a in range(0, len(rows), group):
                 together = slice(a, a + group)
                 self._evaluate_group(
-                    rows_t[together],
+                    self._selection(rows[together]),
                     coefficients_t[together],
                     size,
                     stride,
@@ -280,8 +333,14 @@ class FastRays(_Evaluator):
         self.samples_evaluated += len(rows) * -(-size // stride)
         return self._means(losses, stride), self._means(corrects, stride)
 
+    def _selection(self, rows: np.ndarray) -> slice | Tensor:
+        """Rows as a slice where they are neighbours, which spares a copy; else as indices."""
+        if rows[-1] - rows[0] + 1 == len(rows):
+            return slice(int(rows[0]), int(rows[-1]) + 1)
+        return torch.as_tensor(rows, device=self.device)
+
     def _evaluate_group(
-        self, rows: Tensor, c: Tensor, size: int, stride: int, losses: Tensor, corrects: Tensor
+        self, rows: slice | Tensor, c: Tensor, size: int, stride: int, losses: Tensor, corrects: Tensor
     ) -> None:
         vectors = torch.addcmul(self._tail_theta, c[:, None], self._tail_deltas[rows])
         parameters = unflatten(vectors, self._tail_shapes)
@@ -290,16 +349,18 @@ class FastRays(_Evaluator):
                 inputs, inputs_dim = self._stems(rows, c, part), 0
             else:
                 inputs, inputs_dim = self.x[part], None
-            outputs = self._call_batch(self._tail, parameters, inputs, inputs_dim)
+            if len(c) > 1 and self.stem_out and hasattr(self.model, "stacked_tail"):
+                outputs = self.model.stacked_tail(parameters, inputs)
+            else:
+                outputs = self._call_batch(self._tail, parameters, inputs, inputs_dim)
             loss, correct = self._per_sample_batch(outputs, self.y[part])
             self._add_segments(losses, loss, part.start // stride, stride)
             self._add_segments(corrects, correct, part.start // stride, stride)
 
-    def _stems(self, rows: Tensor, c: Tensor, part: slice) -> Tensor:
-        base = self._stem_base[part]
-        if len(rows) == 1:
-            return torch.add(base, self._stem_deltas[int(rows[0]), part], alpha=float(c[0]))[None]
-        moved = self._stem_deltas[:, part] if len(rows) == self.num_rows else self._stem_deltas[rows, part]
+    def _stems(self, rows: slice | Tensor, c: Tensor, part: slice) -> Tensor:
+        base, moved = self._stem_base[part], self._stem_deltas[rows, part]
+        if len(c) == 1:
+            return torch.add(base, moved[0], alpha=float(c[0]))[None]
         return torch.addcmul(base, moved, c.view(-1, *[1] * base.dim()))
 
     def _per_sample_batch(self, outputs: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
@@ -339,6 +400,11 @@ def _widest_activation(model: nn.Module, x: Tensor) -> int:
     for hook in hooks:
         hook.remove()
     return max(widest)
+
+
+def _double(values: Tensor) -> Tensor:
+    """Inputs or targets in float64; indices and labels stay what they are."""
+    return values.double() if values.is_floating_point() else values
 
 
 def _exact_convolutions():

@@ -109,11 +109,14 @@ class Problem(ABC):
 
     def per_sample_loss(self, outputs: Tensor, y: Tensor) -> Tensor:
         """Cross-entropy in nats: ``outputs`` (N, num_classes) logits, ``y`` (N,) classes; returns (N,)."""
-        return F.cross_entropy(outputs, y, reduction="none")
+        # On a CPU several times faster than torch's own, which takes the few classes of one sample at a time.
+        shifted = outputs - outputs.detach().amax(-1, keepdim=True)
+        return shifted.exp().sum(-1).log() - shifted.gather(-1, y.unsqueeze(-1)).squeeze(-1)
 
     def correct(self, outputs: Tensor, y: Tensor) -> Tensor:
-        """1.0 where the largest logit is the true class's, else 0.0; (N,) of ``outputs``'s dtype."""
-        return (outputs.argmax(-1) == y).to(outputs.dtype)
+        """1.0 where no logit is larger than the true class's, else 0.0; (N,) of ``outputs``'s dtype."""
+        of_true_class = outputs.gather(-1, y.unsqueeze(-1)).squeeze(-1)
+        return (of_true_class == outputs.amax(-1)).to(outputs.dtype)
 
     def loss(self, outputs: Tensor, y: Tensor) -> Tensor:
         """The mean of :meth:`per_sample_loss`."""
