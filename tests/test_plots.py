@@ -17,6 +17,8 @@ from matplotlib.colors import to_hex
 from torch import nn
 
 from volume_lib import analysis, plots
+from volume_lib.errors import InputError
+from volume_lib.landscapes import Plane
 from volume_lib.plots import style
 from volume_lib.problems import get_problem
 from volume_lib.records import Sweep, TrainedModel
@@ -371,3 +373,101 @@ def test_a_figure_is_one_column_wide_and_nothing_is_cut_off(experiment):
 
 def test_the_palette_is_told_apart_by_lightness_or_hue():
     assert len({to_hex(c) for c in style.PALETTE}) == len(style.PALETTE) == len(set(style.MARKERS))
+
+
+def bowl():
+    """A plane through the origin of which the loss is a² + 4b² + 0.01, but for one corner."""
+    plane = Plane(
+        torch.zeros(2), torch.tensor([1.0, 0]), torch.tensor([0, 1.0]), np.array([[0.0, 0.0]]), "coefficient"
+    )
+    a, b = np.linspace(-2, 2, 41), np.linspace(-1, 1, 21)
+    losses = a**2 + 4 * b[:, None] ** 2 + 0.01
+    losses[0, 0] = np.nan
+    losses[-1, -1] = np.inf
+    return plane, a, b, losses
+
+
+def test_the_threshold_of_a_slice_is_where_the_loss_has_it():
+    plane, a, b, losses = bowl()
+    ax = plots.loss_slice(losses, a, b, plane, minima=[540], levels=LEVELS, threshold=1.0)
+    outline = ax.collections[-1]
+    vertices = np.concatenate([path.vertices for path in outline.get_paths()])
+    assert vertices[:, 0] ** 2 + 4 * vertices[:, 1] ** 2 == pytest.approx(0.99, abs=0.02)
+    point = next(line for line in ax.lines if line.get_label() == "540")
+    assert point.get_color() == style.level_styles(LEVELS)[540]["color"]
+    assert (ax.get_xlabel(), ax.get_ylabel()) == ("coefficient", "coefficient")
+
+
+def test_slices_share_their_colours():
+    plane, a, b, losses = bowl()
+    axes = plots.loss_slices(
+        np.stack([losses, 10 * losses]), a, b, plane, titles=["few", "many"], threshold=1.0
+    )
+    norms = [next(c for c in ax.collections if c.norm.vmax).norm for ax in axes]
+    assert (norms[0].vmin, norms[0].vmax) == (norms[1].vmin, norms[1].vmax)
+    assert norms[0].vmax == np.nanmax(np.where(np.isinf(losses), np.nan, losses)) * 10
+    with pytest.raises(InputError, match="everywhere"):
+        plots.loss_slice(np.full_like(losses, np.nan), a, b, plane)
+
+
+def test_surface_holds_the_losses():
+    plane, a, b, losses = bowl()
+    surface, point = plots.loss_surface(losses, a, b, plane, minima=[0]).data
+    finite = np.isfinite(losses)
+    assert np.asarray(surface.z)[finite] == pytest.approx(np.log10(losses[finite]))
+    assert np.isnan(np.asarray(surface.z, dtype=float)[~finite]).all()
+    assert point.z[0] == pytest.approx(-2) and np.array_equal(surface.x, a)
+
+
+def test_a_film_has_a_frame_for_each_slice_and_one_second_at_the_end(tmp_path):
+    from PIL import Image
+
+    plane, a, b, losses = bowl()
+    slices = np.stack([losses, 2 * losses, 3 * losses])
+    path = plots.animate_slices(slices, a, b, plane, tmp_path / "film.gif", titles="abc", frames_per_second=4)
+    film = Image.open(path)
+    # Equal frames at the end are stored as one, shown for as long as all of them.
+    durations = [film.seek(k) or film.info["duration"] for k in range(film.n_frames)]
+    assert sum(durations) == (3 + 4) * 250 and film.n_frames >= 3
+    assert [p.name for p in tmp_path.iterdir()] == ["film.gif"] and not plt.get_fignums()
+    with pytest.raises(InputError, match=r"\.gif or an \.mp4"):
+        plots.animate_slices(slices, a, b, plane, tmp_path / "film.avi", titles="abc")
+
+
+def test_an_mp4_where_ffmpeg_exists_and_a_clear_word_where_not(tmp_path, monkeypatch):
+    plane, a, b, losses = bowl()
+    if plots.can_write_mp4():
+        path = plots.animate_slices(losses[None], a, b, plane, tmp_path / "film.mp4", titles="a")
+        assert path.read_bytes()[4:8] == b"ftyp"
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(InputError, match="ffmpeg is not installed"):
+        plots.animate_slices(losses[None], a, b, plane, tmp_path / "other.mp4", titles="a")
+
+
+def test_the_tail_is_the_share_of_directions_beyond():
+    radii = {0: np.array([3.0, 1.0, 2.0, 4.0])}
+    ax = plots.radii_tail(radii)
+    x, y = next(line.get_data() for line in ax.lines if line.get_label() == "0")
+    assert x.tolist() == [1, 2, 3, 4] and y == pytest.approx([0.875, 0.625, 0.375, 0.125])
+
+
+def test_weight_shares_in_exact_numbers():
+    ax = plots.weight_shares({0: np.array([1.0, 2.0, 0.0])}, n=3)
+    assert ax.lines[0].get_ydata() == pytest.approx([8 / 9, 1, 1])
+    huge = plots.weight_shares({0: np.array([1.0, 1 + 1e-6])}, n=10**6)
+    assert huge.lines[0].get_ydata()[0] == pytest.approx(1 / (1 + np.exp(-1)), rel=1e-5)
+
+
+def test_radii_summary_marks_mean_median_and_largest():
+    ax = plots.radii_summary({0: np.array([1.0, 2.0, 9.0]), 540: np.array([3.0, 3.0, 3.0])})
+    found = [
+        (float(line.get_xdata()[0]), line.get_ydata()[0]) for line in ax.lines if len(line.get_xdata()) == 1
+    ]
+    assert found == [(2, 0), (4, 0), (9, 0), (3, 1), (3, 1), (3, 1)]
+
+
+def test_uncertainty_shows_what_is_known(experiment):
+    lines = {line.get_label(): line.get_ydata() for line in plots.uncertainty(experiment).lines}
+    assert lines["seeds (standard deviation)"] == pytest.approx([50] * 5)
+    assert lines["directions (width of interval)"] == pytest.approx([4] * 5)
+    assert "coefficient spacing" not in lines  # these results do not say

@@ -111,6 +111,8 @@ def plane_losses(
     x: Tensor,
     y: Tensor,
     sizes: Sequence[int] | None = None,
+    *,
+    progress: bool = True,
 ) -> np.ndarray:
     """Mean losses (L, B, A) in nats on the grid of ``a`` (A,) and ``b`` (B,), one slice for each landscape.
 
@@ -124,10 +126,11 @@ def plane_losses(
     origin = moved(model, plane.origin)
     # Every point of the grid is one step along a direction of its own.
     rays = FastRays(problem, origin, x, y, sizes, torch.ones(len(plane.origin)), device, memory_budget=BUDGET)
+    rays.twin = None  # rounding that moves a crossing by 1e-6 is not seen in a picture
     grid = torch.cartesian_prod(torch.as_tensor(b), torch.as_tensor(a)).float()
     losses = np.empty((len(grid), len(sizes)))
     batch = min(rays.max_rows, 256)
-    for start in tqdm(range(0, len(grid), batch), desc="slice", unit="batch"):
+    for start in tqdm(range(0, len(grid), batch), desc="slice", unit="batch", disable=not progress):
         at = grid[start : start + batch]
         rays.load(at[:, 1:] * plane.u + at[:, :1] * plane.v)
         losses[start : start + batch] = rays(np.arange(len(at)), np.ones(len(at)), len(sizes) - 1)[0]

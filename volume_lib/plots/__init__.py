@@ -10,7 +10,7 @@ from volume_lib.plots.experiment import (
     volume_against_landscape,
 )
 from volume_lib.plots.landscape import animate_slices, can_write_mp4, loss_slice, loss_slices, loss_surface
-from volume_lib.plots.radii import radii_histogram, radii_tail, weight_shares
+from volume_lib.plots.radii import radii_histogram, radii_summary, radii_tail, weight_shares
 from volume_lib.plots.results import log_volumes, rank_agreement, rank_probabilities, volume_against_test_loss
 from volume_lib.plots.run import (
     loss_curves,
@@ -38,6 +38,7 @@ __all__ = [
     "loss_surface",
     "power_law",
     "radii_histogram",
+    "radii_summary",
     "radii_tail",
     "rank_agreement",
     "rank_probabilities",

@@ -62,6 +62,7 @@ def loss_slice(
     for at, minimum in zip(plane.anchors, minima, strict=False):
         ax.plot(*at, **styles[int(minimum)], ms=5.5, mec="white", mew=0.7, ls="none", label=f"{minimum:,}")
     ax.set_aspect("equal", adjustable="box")
+    ax.xaxis.set_major_locator(style.MaxNLocator(4))
     if colour_bar:
         _colour_bar(ax, filled)
     if minima:
@@ -80,13 +81,14 @@ def loss_slices(
     **options: Any,
 ) -> Sequence[Axes]:
     """Slices (L, B, A) side by side in the same colours, as :func:`loss_slice` draws each."""
-    axes = style.new_row(len(losses)) if axes is None else axes
+    axes = style.new_row(len(losses), height=1.25) if axes is None else axes
     limits = loss_limits(losses)
     for i, (ax, slice_, title) in enumerate(zip(axes, losses, titles, strict=True)):
         last = i == len(axes) - 1
         loss_slice(slice_, a, b, plane, ax, title=title, limits=limits, colour_bar=last, **options)
         if i:
             ax.set_ylabel("")
+            ax.tick_params(labelleft=False)
     return axes
 
 

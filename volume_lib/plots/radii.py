@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
 from scipy.stats import norm
 
 from volume_lib.plots import style
@@ -60,6 +61,39 @@ def radii_histogram(
         ax.set_xscale("log")
     style.legend(ax, title or "minimum; ▲ largest radius")
     return style.finish(ax, "threshold radius", "directions")
+
+
+def radii_summary(
+    radii: Mapping[int, Any],
+    ax: Axes | None = None,
+    *,
+    levels: Sequence[int] | None = None,
+    ylabel: str = "minimum: additional samples",
+) -> Axes:
+    """Quartiles (bar), median (filled), mean (hollow), largest radius (▸) of each minimum, and its range."""
+    ax = style.new_axes(ax, height=0.75)
+    styles = style.level_styles([*(levels or []), *radii])
+    ordered = sorted(radii)
+    for row, level in enumerate(ordered):
+        colour = styles[level]["color"]
+        radius = np.asarray(getattr(radii[level], "radius", radii[level]), dtype=float)
+        low, middle, high = np.quantile(radius, [0.25, 0.5, 0.75])
+        ax.plot([radius.min(), radius.max()], [row, row], color=colour, lw=0.8)
+        ax.plot([low, high], [row, row], color=colour, lw=6, alpha=0.35, solid_capstyle="butt")
+        ax.plot(middle, row, marker="o", color=colour, ms=5, ls="none")
+        ax.plot(radius.mean(), row, marker="o", color=colour, mfc="white", ms=5, ls="none")
+        ax.plot(radius.max(), row, marker=">", color=colour, ms=5, ls="none")
+    ax.set_yticks(range(len(ordered)), [f"{level:,}" for level in ordered])
+    ax.set_ylim(len(ordered) - 0.5, -0.5)
+    grey = {"color": style.GREY, "ls": "none", "ms": 4.5}
+    handles = [
+        Line2D([], [], color=style.GREY, lw=5, alpha=0.35, label="quartiles"),
+        Line2D([], [], marker="o", label="median", **grey),
+        Line2D([], [], marker="o", mfc="white", label="mean", **grey),
+        Line2D([], [], marker=">", label="largest", **grey),
+    ]
+    style.legend(ax, handles=handles)
+    return style.finish(ax, "threshold radius", ylabel)
 
 
 def radii_tail(

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
 from scipy.stats import rankdata
 
 from volume_lib.analysis import minima_of
@@ -87,11 +88,9 @@ def volume_against_test_loss(
     x, y = as_floats(results[f"{quantity}_values"]), as_floats(results["test_loss_values"])
     errors = _errors(results, quantity, x)
     for i in np.argsort(models):
-        look, label = styles[int(models[i])], f"{models[i]:,}"
+        look = styles[int(models[i])]
         if np.isfinite(x[i]):
-            ax.errorbar(
-                x[i], y[i], xerr=errors[:, i : i + 1], **look, ms=5, ls="none", lw=0.9, capsize=2, label=label
-            )
+            ax.errorbar(x[i], y[i], xerr=errors[:, i : i + 1], **look, ms=5, ls="none", lw=0.9, capsize=2)
         else:
             ax.plot(
                 0.02,
@@ -101,13 +100,13 @@ def volume_against_test_loss(
                 mfc="none",
                 ms=5,
                 ls="none",
-                label=label,
                 transform=ax.get_yaxis_transform(),
             )
     style.loss_axis(ax, y)
     unit = style.nats_axis(ax.xaxis, x)
-    handles, labels = ax.get_legend_handles_labels()
-    in_order = [handles[labels.index(f"{level:,}")] for level in sorted(models)]
+    in_order = [
+        Line2D([], [], **styles[level], ms=5, ls="none", label=f"{level:,}") for level in sorted(models)
+    ]
     style.legend(
         ax, f"minimum: {data_words(results)}" + ("" if np.isfinite(x).all() else "; ◁ no volume"), in_order
     )

@@ -151,18 +151,20 @@ def loss_curves(
         keep = _thin(len(curve), 400)
         ax.plot(samples[keep], curve[keep], color=look["color"], lw=1.1, label=f"{level:,}")
         if loss_threshold is not None:
-            base = int(entry.get("base_train_size", 1))
-            above = np.flatnonzero((samples >= base) & ~(curve <= loss_threshold))
+            above = np.flatnonzero((samples >= int(entry["base_train_size"])) & ~(curve <= loss_threshold))
             if above.size:
                 at = above[0]
                 ax.plot(samples[at], curve[at], **look, ms=4.5, mec="white", mew=0.6, ls="none", zorder=4)
-        shown.extend(curve[curve > 0])
+        # What is seen below the base samples, down to 1e-20 for the first few, is no part of the question.
+        shown.extend(curve[(curve > 0) & (samples >= int(entry["base_train_size"]))])
         longest = max(longest, int(samples[-1]))
     if loss_threshold is not None:
         ax.axhline(loss_threshold, color=style.GREY, lw=0.7, ls=(0, (4, 3)))
     if longest > 30:
         ax.set_xscale("log")
     style.loss_axis(ax, shown)
+    if shown and ax.get_yscale() == "log":
+        ax.set_ylim(bottom=min(shown) / 3)
     style.legend(ax, "trained with additional samples")
     return style.finish(ax, "training samples in the landscape", "mean loss (nats)")
 

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from matplotlib.axes import Axes
 from matplotlib.colors import ListedColormap
+from matplotlib.lines import Line2D
 from torch import Tensor, nn
 
 from volume_lib.plots import style
@@ -57,7 +58,7 @@ def decision_boundary(
         margin = outputs[:, -1] if outputs.shape[1] == 1 else outputs[:, 1] - outputs[:, 0]
         share = torch.sigmoid(margin).reshape(resolution, resolution).numpy()
         # From the colour of class 0 through white to that of class 1, as the samples have them.
-        ax.contourf(a, b, share, levels=np.linspace(0, 1, 11), cmap=_two_colours(), alpha=0.6)
+        ax.contourf(a, b, share, levels=np.linspace(0, 1, 11), cmap=_two_colours(), alpha=0.45)
         ax.contour(a, b, share, levels=[0.5], colors="black", linewidths=0.8)
     else:
         answer = outputs.argmax(1).reshape(resolution, resolution).numpy()
@@ -77,20 +78,17 @@ def decision_boundary(
 def _points(problem: Problem, x: Tensor, y: Tensor, ax: Axes) -> Axes:
     labels = y.reshape(len(y), -1)[:, 0].round().long()
     colours = _class_colours(max(2, problem.num_classes))
-    size = float(np.clip(900 / max(len(x), 1), 2, 14))
+    size = float(np.clip(1200 / max(len(x), 1), 1.5, 14))
+    handles = []
     for c in labels.unique().tolist():
         at = labels == c
-        ax.scatter(
-            x[at, 0],
-            x[at, 1],
-            s=size,
-            color=colours[c % len(colours)],
-            lw=0.25,
-            ec="white",
-            label=_name(problem, c),
-        )
+        colour, name = colours[c % len(colours)], _name(problem, c)
+        # A white edge tells points from a ground of their own colour, while there is room for one.
+        edge = {"lw": 0.3, "ec": "white"} if size > 4 else {"lw": 0}
+        ax.scatter(x[at, 0], x[at, 1], s=size, color=colour, **edge)
+        handles.append(Line2D([], [], color=colour, marker="o", ms=3.5, ls="none", label=name))
     ax.set_aspect("equal", adjustable="box")
-    style.legend(ax)
+    style.legend(ax, handles=handles)
     return style.finish(ax, "$x_1$", "$x_2$")
 
 

@@ -76,7 +76,7 @@ def level_styles(levels: Iterable[int]) -> dict[int, dict[str, Any]]:
 def new_axes(ax: Axes | None, *, height: float = 0.75, width: float = COLUMN) -> Axes:
     """``ax`` itself, or the axes of a new figure one column wide; ``height`` is relative to ``width``."""
     if ax is None:
-        _, ax = plt.subplots(figsize=(width, width * height), dpi=DISPLAY_DPI, layout="constrained")
+        _, ax = plt.subplots(figsize=(width, width * height), dpi=DISPLAY_DPI, layout="compressed")
     return ax
 
 
@@ -87,7 +87,7 @@ def new_row(n: int, *, height: float = 0.9, panel: float = COLUMN * 0.8, **kwarg
         n,
         figsize=(panel * n, panel * height),
         dpi=DISPLAY_DPI,
-        layout="constrained",
+        layout="compressed",
         squeeze=False,
         **kwargs,
     )
