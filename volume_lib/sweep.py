@@ -19,11 +19,12 @@ from tqdm.auto import tqdm
 
 from . import storage
 from .crossings import Crossing, Grid, Target, bracket
-from .directions import draw_batch, norms, num_perturbed
+from .directions import draw_batch, norms
 from .errors import InputError
+from .fast_rays import FastRays
 from .prediction import History
 from .problems.base import Problem
-from .rays import FastRays, PlainRays
+from .rays import PlainRays
 from .records import ADDITIONAL, Dataset, Sweep, TrainedModel
 from .scaling import compute_scale, log_det
 
@@ -156,23 +157,49 @@ def sweep_model(
 
     The records are yielded one by one, so that only one is ever in memory beside the raw numbers.
     """
+    rays, limit = open_rays(problem, trained, dataset, levels, settings, device, memory_budget)
+    traces, all_norms = walk(rays, limit, settings, bar)
+    for level, trace in zip(levels, traces, strict=True):
+        yield _record(trained, dataset, level, settings, rays.scale, trace, all_norms)
+        trace.clear()
+
+
+def open_rays(
+    problem: Problem,
+    trained: TrainedModel,
+    dataset: Dataset,
+    levels: Sequence[int],
+    settings: SweepSettings,
+    device: torch.device,
+    memory_budget: float | None = None,
+) -> tuple[PlainRays | FastRays, int]:
+    """The evaluator that the search wants, and how many directions may be loaded into it together."""
     x, y = dataset.upto(levels[-1])
     sizes = [dataset.base_data_size + level for level in levels]
     own_x, own_y = dataset.upto(min(trained.additional_data, len(dataset.x_additional)))
     scale = compute_scale(settings.scaling, trained.model, problem, own_x, own_y)
-    n = num_perturbed(trained.model)
+    budget = _budget(memory_budget, device)
     if isinstance(settings.search, Grid):
         rays = PlainRays(problem, trained.model, x, y, sizes, scale, device)
-        batch_limit = 1 + int(_budget(memory_budget, device) // (8 * n))
-    else:
-        budget = _budget(memory_budget, device)
-        rays = FastRays(problem, trained.model, x, y, sizes, scale, device, memory_budget=budget)
-        batch_limit = rays.max_rows
-    traces: list[list[np.ndarray]] = [[] for _ in levels]
+        return rays, min(LARGEST_BATCH, 1 + int(budget // (8 * len(scale))))
+    rays = FastRays(problem, trained.model, x, y, sizes, scale, device, memory_budget=budget)
+    return rays, min(LARGEST_BATCH, rays.max_rows)
+
+
+def walk(
+    rays: PlainRays | FastRays, limit: int, settings: SweepSettings, bar: tqdm | None = None
+) -> tuple[list[list[np.ndarray]], list[float]]:
+    """Trace all directions, ``limit`` at a time.
+
+    Returns:
+        ``(traces, norms)``: for each landscape one array ``(3, P)`` per direction, its coefficients, losses
+        and accuracies; and the norms of the unscaled directions.
+    """
+    traces: list[list[np.ndarray]] = [[] for _ in rays.sizes]
     all_norms: list[float] = []
     history = History()
-    for seeds in _batches(settings.seeds, min(batch_limit, LARGEST_BATCH)):
-        directions = draw_batch(seeds, n)
+    for seeds in _batches(settings.seeds, limit):
+        directions = draw_batch(seeds, len(rays.theta))
         rays.load(directions)
         batch_norms = norms(directions).numpy()
         points = settings.search.trace(rays, settings.targets, history)
@@ -180,11 +207,9 @@ def sweep_model(
             traces[k] += [np.stack(landscape.ray(row)) for row in range(len(seeds))]
         all_norms += batch_norms.tolist()
         if bar is not None:
-            bar.update(len(seeds) * sizes[-1])
+            bar.update(len(seeds) * rays.sizes[-1])
             bar.set_postfix_str(_spread(points[-1], settings.targets[0], batch_norms))
-    for level, trace in zip(levels, traces, strict=True):
-        yield _record(trained, dataset, level, settings, scale.to(rays.theta), trace, all_norms)
-        trace.clear()
+    return traces, all_norms
 
 
 def _record(
