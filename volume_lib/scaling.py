@@ -2,6 +2,12 @@
 
 The ray of a direction ``g`` is ``θ + c·S·g``. ``S`` does not change which log volume is estimated
 (``log_det_scaling`` makes up for it), only how well the estimate converges.
+
+=============  ==========================================================================================
+``none``       ``S = 1``
+``filter``     each output row's norm for parameters of two or more dimensions, 1 for the others
+``curvature``  ``(curvature + damping)^(-1/2)`` for each parameter (:mod:`volume_lib.curvature`)
+=============  ==========================================================================================
 """
 
 from __future__ import annotations
@@ -11,6 +17,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from volume_lib import curvature
 from volume_lib.directions import num_perturbed, perturbed_names
 from volume_lib.errors import InputError
 from volume_lib.problems.base import Problem
@@ -25,11 +32,12 @@ def compute_scale(
 ) -> Tensor:
     """The diagonal of ``S``: shape (n,), positive, flat in the order of ``perturbed_names``, on the CPU.
 
-    ``scaling`` is one of :data:`SCALINGS`. Raises :class:`InputError` for any other.
+    ``scaling`` is one of :data:`SCALINGS`; ``curvature`` needs the problem and the samples ``x`` (N, …),
+    ``y`` (N,) whose loss it is to fit. Raises :class:`InputError` for any other.
     """
     if scaling not in SCALINGS:
         raise InputError(f"scaling must be one of {', '.join(SCALINGS)}, not {scaling!r}")
-    return SCALINGS[scaling](model)
+    return SCALINGS[scaling](model, problem, x, y)
 
 
 def log_det(scale: Tensor) -> float:
@@ -37,13 +45,13 @@ def log_det(scale: Tensor) -> float:
     return float(scale.double().log().sum())
 
 
-def no_scale(model: nn.Module) -> Tensor:
+def no_scale(model: nn.Module, *_unused: object) -> Tensor:
     """``S = 1``."""
     return torch.ones(num_perturbed(model))
 
 
 @torch.no_grad()
-def filter_scale(model: nn.Module) -> Tensor:
+def filter_scale(model: nn.Module, *_unused: object) -> Tensor:
     """The norm of each output row for parameters of two or more dimensions, 1 for the others.
 
     A row is everything that makes one output (a filter, a neuron's weights, a token's embedding): the
@@ -66,5 +74,16 @@ def filter_scale(model: nn.Module) -> Tensor:
     return torch.cat(scales)
 
 
-SCALINGS: dict[str, Callable[..., Tensor]] = {"none": no_scale, "filter": filter_scale}
+def curvature_scale(model: nn.Module, problem: Problem | None, x: Tensor | None, y: Tensor | None) -> Tensor:
+    """``(curvature + damping)^(-1/2)``, starting from the filter scaling."""
+    if problem is None or x is None or y is None:
+        raise InputError('scaling "curvature" needs the problem, x and y: it is the curvature of their loss')
+    return curvature.curvature_scale(model, filter_scale(model), problem, x, y)
+
+
+SCALINGS: dict[str, Callable[..., Tensor]] = {
+    "none": no_scale,
+    "filter": filter_scale,
+    "curvature": curvature_scale,
+}
 """What ``scaling=`` may be."""
