@@ -177,8 +177,8 @@ class Fit:
         while self.jobs:
             # all models step together until the first of them ends its epoch
             steps = min(job.steps - done for job, done in zip(self.jobs, self.step_of_epoch, strict=True))
-            for offset in range(steps):
-                self._step(offset)
+            for offset, (indices, present) in enumerate(self._batches(steps)):
+                self._step(indices, present, self._learning_rates(offset))
             ended = []
             for row, job in enumerate(self.jobs):
                 self.step_of_epoch[row] += steps
@@ -197,22 +197,25 @@ class Fit:
             order = torch.cat([order, order.new_full((padding,), job.start)])
         return order.view(job.steps, width).to(self.device)
 
-    def _batch(self, offset: int) -> tuple[Tensor, Tensor | None]:
-        """(M, B) indices into the pool and (M, B) whether each counts; None: all do."""
-        rows, counts = [], []
-        for job, table, done in zip(self.jobs, self.tables, self.step_of_epoch, strict=True):
-            step = done + offset
-            rows.append(table[step])
-            counts.append(min(job.batch_size, job.size - step * job.batch_size))
-        width = max(counts)
-        indices = torch.stack([_fit_width(row, width) for row in rows])
-        if min(counts) == width:
-            return indices, None
-        sizes = torch.tensor(counts, device=self.device)[:, None]
-        return indices, torch.arange(width, device=self.device) < sizes
+    def _batches(self, steps: int) -> Iterator[tuple[Tensor, Tensor | None]]:
+        """The next batches: (M, B) pool indices, and (M, B) whether each of them counts (None: all do)."""
+        tables = [
+            table[done : done + steps] for table, done in zip(self.tables, self.step_of_epoch, strict=True)
+        ]
+        width = max(table.shape[1] for table in tables)
+        indices = torch.stack([_widen(table, width) for table in tables], dim=1)
+        counts = [
+            [min(job.batch_size, job.size - step * job.batch_size) for step in range(done, done + steps)]
+            for job, done in zip(self.jobs, self.step_of_epoch, strict=True)
+        ]
+        sizes = torch.tensor(counts, device=self.device).T[:, :, None]
+        present = torch.arange(width, device=self.device) < sizes if len(tables) > 1 else None
+        for step, of_models in enumerate(zip(*counts, strict=True)):
+            largest = max(of_models)
+            batch = indices[step, :, :largest]
+            yield batch, None if min(of_models) == largest else present[step, :, :largest]
 
-    def _step(self, offset: int) -> None:
-        indices, present = self._batch(offset)
+    def _step(self, indices: Tensor, present: Tensor | None, learning_rates: Tensor | float) -> None:
         batch = self.x[indices], self.y[indices], present
         settings, parameters, gradients = self.settings, self.stack.parameters, self.stack.gradients
         losses, correct = self._gradients(*batch)
@@ -221,7 +224,7 @@ class Fit:
             parameters.add_(sam_ascent(parameters, gradients, settings.sam_rho, settings.sam_adaptive))
             self._gradients(*batch)
             parameters.copy_(before)
-        self.optimizer.step(parameters, gradients, self._learning_rates(offset))
+        self.optimizer.step(parameters, gradients, learning_rates)
         self.loss_sums += losses
         self.correct_sums += correct
 
@@ -349,7 +352,7 @@ def test_interval(epochs: int, train_size: int, test_size: int) -> int:
     return max(1, min(math.ceil(epochs / 100), math.ceil(10 * test_size / (3 * train_size))))
 
 
-def _fit_width(row: Tensor, width: int) -> Tensor:
-    if len(row) >= width:
-        return row[:width]
-    return torch.cat([row, row[:1].expand(width - len(row))])
+def _widen(table: Tensor, width: int) -> Tensor:
+    """``table`` (steps, B) with its first column repeated up to ``width`` columns."""
+    missing = width - table.shape[1]
+    return torch.cat([table, table[:, :1].expand(-1, missing)], dim=1) if missing else table

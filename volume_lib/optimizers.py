@@ -39,11 +39,13 @@ class Adam:
         self.steps = 0
         self.first: Tensor | None = None
         self.second: Tensor | None = None
+        self.scratch: Tensor | None = None
 
     def step(self, parameters: Tensor, gradients: Tensor, learning_rates: Tensor | float) -> None:
         """Move ``parameters`` in place; ``learning_rates`` is a number, or (M, 1)."""
         if self.first is None:
             self.first, self.second = torch.zeros_like(parameters), torch.zeros_like(parameters)
+            self.scratch = torch.empty_like(parameters)
         if self.weight_decay and self.decoupled:
             parameters.mul_(1 - learning_rates * self.weight_decay)
         elif self.weight_decay:
@@ -54,7 +56,7 @@ class Adam:
         # both bias corrections moved out of the elementwise work, into epsilon and the step's length
         correction = math.sqrt(1 - self.beta2**self.steps)
         scale = correction / (1 - self.beta1**self.steps)
-        denominator = self.second.sqrt().add_(self.epsilon * correction)
+        denominator = torch.sqrt(self.second, out=self.scratch).add_(self.epsilon * correction)
         if isinstance(learning_rates, Tensor):
             parameters.sub_(denominator.reciprocal_().mul_(self.first).mul_(learning_rates * scale))
         else:
@@ -64,6 +66,7 @@ class Adam:
         """Forget all models but those at the indices ``rows``."""
         if self.first is not None:
             self.first, self.second = self.first[rows], self.second[rows]
+            self.scratch = torch.empty_like(self.first)
 
 
 OPTIMIZERS = {

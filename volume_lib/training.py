@@ -59,7 +59,7 @@ def train_models(
     ``model`` holds the model's arguments and, optionally, its ``model_class``. ``model_seed`` decides the
     initial parameters and the order of the samples: the same settings give the same weights on one machine.
 
-    - ``optimizer``: ``sgd``, ``adam`` or ``adamw``; ``weight_decay`` is part of the gradient but for ``adamw``.
+    - ``optimizer``: ``sgd``, ``adam`` or ``adamw``; only ``adamw`` keeps ``weight_decay`` out of the gradient.
     - ``lr_schedule``: ``cosine`` or ``linear`` take the learning rate to 0 over ``epochs``.
     - ``target_train_loss`` ends a training once the loss (nats) over all its samples is that low.
     - ``sam_rho`` > 0 is sharpness-aware minimisation of that radius, ``sam_adaptive`` its adaptive form.
