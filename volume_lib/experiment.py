@@ -66,6 +66,7 @@ Share = Annotated[float, BeforeValidator(_no_bool), Field(gt=0, le=1)]
 Levels = Annotated[list[Natural], Field(min_length=1), AfterValidator(_increasing)]
 Counts = Annotated[list[Count], Field(min_length=1), AfterValidator(_increasing)]
 Thresholds = Annotated[list[Positive], Field(min_length=1), AfterValidator(_distinct)]
+DatasetType = Literal["data", "poison", "noise"]
 Seeds = Annotated[list[Natural], Field(min_length=1)]
 
 
@@ -102,7 +103,7 @@ class Train(Section):
 
     base_data_size: Count = 60
     dataset_quantities: Levels = [0, 540, 1940]
-    dataset_type: Literal["data", "poison", "noise"] = "data"
+    dataset_type: DatasetType = "data"
     test_size: Count | None = None
     base_imbalance: Imbalance | None = None
     additional_imbalance: Imbalance | None = None
@@ -175,9 +176,14 @@ class Accuracy(Section):
 
 
 class Analysis(Section):
-    """analyze_experiments_data.ipynb"""
+    """analyze_experiments_data.ipynb; ``compare_with`` is a folder, seen from this experiment's."""
 
     loss_threshold: Positive | None = None
+    dataset_type: DatasetType | None = None
+    landscape: Natural | None = None
+    quantity: Literal["log_exp_r_n", "log_volume", "log_exp_r_n_acc"] = "log_exp_r_n"
+    spread: Literal["sd", "quartiles"] = "sd"
+    compare_with: str | None = None
 
 
 class RunSeeds(NamedTuple):
@@ -238,8 +244,10 @@ class Experiment(Section):
             values = {**top, **run._asdict(), **values}
         if step == "volume" and values["loss_thresholds"] is None:
             values["loss_thresholds"] = self.perturb.loss_thresholds
-        if step in ("cutoff", "analysis") and values["loss_threshold"] is None:
+        if step == "cutoff" and values["loss_threshold"] is None:
             values["loss_threshold"] = self.parameters("volume")["loss_thresholds"][0]
+        if step == "analysis" and values["dataset_type"] is None:
+            values["dataset_type"] = self.train.dataset_type
         return values
 
 

@@ -29,7 +29,7 @@ from volume_lib.batch.report import Report
 from volume_lib.batch.resources import Place, cores, describe, places, visible_devices
 from volume_lib.batch.runner import BLOCKED, FAILED, SKIPPED, STOPPED, StepResult, stop_all
 from volume_lib.batch.shards import shard_count
-from volume_lib.batch.steps import Job, check_steps, jobs_of, judge
+from volume_lib.batch.steps import NEEDS, Job, check_steps, jobs_of, judge
 from volume_lib.errors import InputError
 from volume_lib.experiment import STEPS, Experiment, RunSeeds, check_against_data, read_experiment
 
@@ -72,11 +72,12 @@ def run(
             check_against_data(experiment)
             wanted = workers or _default_workers(plan.parts)
             with _client(scheduler, wanted, experiment) as (client, shares):
-                batch = _Batch(client, shares, plan, force)
-                results, interrupted = batch.work()
+                tasks = _tasks(plan)
+                interrupted = _Batch(client, shares, tasks, force).work()
     except Held as error:
         raise InputError(f"{experiment.folder}: in use ({error}); wait for it to end, or stop it") from error
-    return Report([*plan.skipped, *results], time.monotonic() - started, interrupted)
+    results = [*plan.skipped, *(task.result for task in tasks if task.index is None)]
+    return Report(results, time.monotonic() - started, interrupted)
 
 
 # --- what there is to do
@@ -197,98 +198,135 @@ def _shares(client: Client, experiment: Experiment) -> dict[str, Place]:
 # --- the work
 
 
-class _Batch:
-    """The submitted jobs of a plan, until all are done or somebody stops them."""
+@dataclass(eq=False)
+class _Task:
+    """A job, or part ``index`` of its sweep, to be done after others."""
 
-    def __init__(self, client: Client, shares: dict[str, Place], plan: _Plan, force: bool) -> None:
-        self.client, self.plan = client, plan
+    job: Job
+    after: list[_Task]
+    index: int | None = None
+    result: StepResult | None = None
+
+    @property
+    def is_ready(self) -> bool:
+        return all(task.result is not None for task in self.after)
+
+    @property
+    def obstacle(self) -> StepResult | None:
+        """What makes this task pointless: something it needs has gone wrong (the analysis: everything)."""
+        needs = NEEDS[self.job.step] if self.index is not None else (*NEEDS[self.job.step], self.job.step)
+        needed = [task.result for task in self.after if task.job.step in needs]
+        wrong = [result for result in needed if not result.is_good]
+        return wrong[0] if wrong and (self.job.run or len(wrong) == len(needed)) else None
+
+
+def _tasks(plan: _Plan) -> list[_Task]:
+    """All tasks, run by run: the order in which they are begun as soon as they can be."""
+    tasks: list[_Task] = []
+    for chain in plan.chains:
+        before: list[_Task] = []
+        for job in chain:
+            count = shard_count(job) if job.step == "perturb" else 1
+            shards = [_Task(job, list(before), index) for index in range(count)] if count > 1 else []
+            before.append(_Task(job, before + shards))
+            tasks += [*shards, before[-1]]
+    if plan.analysis is not None:
+        tasks.append(_Task(plan.analysis, list(tasks)))
+    return tasks
+
+
+class _Batch:
+    """The tasks of a plan on the client's workers, until all are done or somebody stops them.
+
+    Never more tasks are handed out than workers have slots: Dask binds a task to a worker when it gets it,
+    and would let it wait behind an hour of training while another worker has nothing to do.
+    """
+
+    def __init__(self, client: Client, shares: dict[str, Place], tasks: list[_Task], force: bool) -> None:
+        self.client, self.tasks = client, tasks
         self.launch = uuid.uuid4().hex
         self.order = worker.Order(self.launch, shares, force, os.environ.get("VOLUME_LIB_DATA"))
         self.finished: queue.SimpleQueue[Future] = queue.SimpleQueue()
-        self.running: set[str] = set()
-        self.jobs: dict[str, Job] = {}
+        self.flying: dict[str, tuple[Future, _Task]] = {}
 
-    def work(self) -> tuple[list[StepResult], bool]:
-        """The results, and whether it was interrupted."""
-        results: list[StepResult] = []
-        self.client.subscribe_topic(self.launch, self._on_event)
-        futures = self._submit()
-        with tqdm(total=len(futures), unit="step", desc="notebooks") as bar:
+    def work(self) -> bool:
+        """Give every task its result; whether it was interrupted."""
+        with tqdm(total=sum(task.index is None for task in self.tasks), unit="step", desc="notebooks") as bar:
             try:
-                while len(results) < len(futures):
-                    self._collect(results, bar, timeout=0.5)
-                return results, False
+                while any(task.result is None for task in self.tasks):
+                    self._hand_out(bar)
+                    self._collect(bar, timeout=0.5)
+                return False
             except KeyboardInterrupt:
                 bar.write("stopping …")
-                return self._stop(results, futures, bar), True
+                self._stop(bar)
+                return True
 
-    def _submit(self) -> list[Future]:
-        futures: list[Future] = []
-        for i, chain in enumerate(self.plan.chains):
-            before: list[Future] = []
-            for job in chain:
-                before.append(self._one(job, before, priority=-i))
-            futures += before
-        if self.plan.analysis is not None:
-            futures.append(self._one(self.plan.analysis, futures, priority=-len(self.plan.chains)))
-        return futures
+    def _hand_out(self, bar: tqdm) -> None:
+        slots = sum(self.client.nthreads().values())
+        flying = {id(task) for _, task in self.flying.values()}
+        for task in self.tasks:
+            if task.result is not None or id(task) in flying or not task.is_ready:
+                continue
+            if obstacle := task.obstacle:
+                error = f"{obstacle.job.name} {obstacle.state}"
+                self._finish(task, StepResult(task.job, BLOCKED, error=error), bar)
+            elif len(self.flying) < slots:
+                self._submit(task)
 
-    def _one(self, job: Job, before: list[Future], priority: int) -> Future:
-        shards = shard_count(job) if job.step == "perturb" else 1
-        parts = [
-            self.client.submit(
-                worker.do_shard, self.order, job, index, list(before),
-                key=f"{job.name} {index} {self.launch}", pure=False, priority=priority,
-            )
-            for index in (range(shards) if shards > 1 else ())
-        ]  # fmt: skip
-        future = self.client.submit(
-            worker.do_step, self.order, job, list(before), parts,
-            key=f"{job.name} {self.launch}", pure=False, priority=priority,
-        )  # fmt: skip
-        self.jobs[future.key] = job
+    def _submit(self, task: _Task) -> None:
+        sharded = any(other.index is not None for other in task.after if other.job is task.job)
+        do = (
+            (worker.do_step, task.job, sharded)
+            if task.index is None
+            else (worker.do_shard, task.job, task.index)
+        )
+        key = f"{task.job.name}{'' if task.index is None else f' part {task.index}'}"
+        future = self.client.submit(do[0], self.order, *do[1:], key=f"{key} {self.launch}", pure=False)
+        self.flying[future.key] = (future, task)
         future.add_done_callback(self.finished.put)
-        return future
 
-    def _on_event(self, event: tuple[float, Any]) -> None:
-        name, begins = event[1]
-        (self.running.add if begins else self.running.discard)(name)
-
-    def _collect(self, results: list[StepResult], bar: tqdm, timeout: float) -> None:
+    def _collect(self, bar: tqdm, timeout: float) -> None:
         with contextlib.suppress(queue.Empty):
-            result = self._result(self.finished.get(timeout=timeout))
-            results.append(result)
-            bar.update()
-            if result.state == FAILED:
-                bar.write(f"failed   {result.job.name}: {result.cell}: {result.error}")
-        failed = sum(result.state in (FAILED, BLOCKED) for result in results)
-        running = ", ".join(sorted(self.running)[:3]) + (" …" if len(self.running) > 3 else "")
+            future = self.finished.get(timeout=timeout)
+            _, task = self.flying.pop(future.key)
+            self._finish(task, _result(future, task.job), bar)
+        states = [task.result.state for task in self.tasks if task.result is not None]
+        failed = states.count(FAILED) + states.count(BLOCKED)
+        names = [key.removesuffix(self.launch).strip() for key in self.flying]
+        running = ", ".join(names[:3]) + (" …" if len(names) > 3 else "")
         bar.set_postfix_str(f"{failed} failed, running: {running or '–'}")
 
-    def _result(self, future: Future) -> StepResult:
-        job = self.jobs[future.key]
-        if future.status == "finished":
-            return future.result()
-        told = "the scheduler went away" if future.status in ("cancelled", "lost") else _reason(future)
-        return StepResult(job, FAILED, "on its worker", told)
+    def _finish(self, task: _Task, result: StepResult, bar: tqdm) -> None:
+        task.result = result
+        if task.index is None:
+            bar.update()
+        if result.state == FAILED:
+            bar.write(f"failed   {result.job.name}: {result.cell}: {result.error}")
 
-    def _stop(self, results: list[StepResult], futures: list[Future], bar: tqdm) -> list[StepResult]:
+    def _stop(self, bar: tqdm) -> None:
         """End the kernels; what has not begun will not, what was running says that it was stopped."""
-        with contextlib.suppress(Exception):  # whatever is wrong with the cluster, we are leaving
-            self.client.run(stop_all, self.launch, on_error="ignore", wait=False)
-            deadline = time.monotonic() + PATIENCE
-            while len(results) < len(futures) and time.monotonic() < deadline:
-                self._collect(results, bar, timeout=0.2)
-            self.client.cancel(futures)
-        done = {result.job.name for result in results}
-        return results + [StepResult(job, STOPPED) for job in self.jobs.values() if job.name not in done]
+        stopping = threading.Thread(
+            target=lambda: self.client.run(stop_all, self.launch, on_error="ignore"), daemon=True
+        )
+        stopping.start()  # in a thread: a worker that is stuck never answers
+        deadline = time.monotonic() + PATIENCE
+        while self.flying and time.monotonic() < deadline:
+            self._collect(bar, timeout=0.1)
+        for task in self.tasks:
+            task.result = task.result or StepResult(task.job, STOPPED)
 
 
-def _reason(future: Future) -> str:
+def _result(future: Future, job: Job) -> StepResult:
+    if future.status == "finished":
+        return future.result()
+    if future.status in ("cancelled", "lost"):
+        return StepResult(job, FAILED, "on its worker", "the scheduler went away")
     error = future.exception()
+    told = f"{type(error).__name__}: {error}"
     if type(error).__name__ == "KilledWorker":
-        return "its worker died, again and again: out of memory?"
-    return f"{type(error).__name__}: {error}"
+        told = "its worker died, again and again: out of memory?"
+    return StepResult(job, FAILED, "on its worker", told)
 
 
 @contextlib.contextmanager

@@ -8,8 +8,10 @@ kernel died.
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import signal
+import subprocess
 import sys
 import tempfile
 import threading
@@ -53,14 +55,14 @@ class Execution:
     inherit: tuple[int, ...] = ()
     """File descriptors that the kernel keeps open: the lock of its folder."""
     stopped: threading.Event = field(default_factory=threading.Event)
-    pid: int | None = None
+    process: subprocess.Popen | None = None
 
     def stop(self) -> None:
         """End the kernel and all its children."""
         self.stopped.set()
-        if self.pid is not None:
+        if self.process is not None:
             with contextlib.suppress(ProcessLookupError):
-                os.killpg(self.pid, signal.SIGKILL)  # a kernel leads a process group of its own
+                os.killpg(self.process.pid, signal.SIGKILL)  # a kernel leads a process group of its own
 
     def run(self) -> None:
         """Execute the notebook; raises :class:`NotebookFailed` or :class:`Stopped`."""
@@ -87,7 +89,7 @@ class Execution:
             async def start_kernel(self, **kwargs: Any) -> None:
                 kwargs |= {"env": execution.environment, "stdout": stderr, "stderr": stderr}
                 await super().start_kernel(**kwargs, pass_fds=execution.inherit)
-                execution.pid = self.provisioner.pid
+                execution.process = self.provisioner.process
                 if execution.stopped.is_set():
                     execution.stop()
 
@@ -108,12 +110,15 @@ class Execution:
     def _told_of_death(self, error: Exception, stderr: Any) -> tuple[str, str]:
         stderr.seek(0)
         lines = stderr.read().decode(errors="replace").strip().splitlines()
-        cell = _running_cell(self.path)
-        said = lines[-1] if lines else "without a word: out of memory, or killed"
-        if not isinstance(error, DeadKernelError) and cell is None:
-            said = lines[-1] if lines else str(error).strip().splitlines()[-1]
-        told = f"the kernel died: {said}"
-        _write_into(self.path, cell, told)
+        said = [line for line in lines if line.strip() and not line.startswith("[")]  # [IPKernelApp] chatter
+        code = self.process.poll() if self.process is not None else None
+        if code is not None and code < 0:
+            why = f"signal {-code} ({signal.Signals(-code).name})"
+            why += ": out of memory, or killed" if -code == signal.SIGKILL else ""
+        else:
+            why = said[-1] if said else str(error).strip().splitlines()[-1]
+        cell, told = _running_cell(self.path), f"the kernel died: {why}"
+        _write_into(self.path, cell, "\n".join([*said, told]))
         return (f"cell {cell}" if cell else "start"), told
 
 
@@ -148,6 +153,8 @@ class _WholeFiles:
 
 
 papermill_io.register("/", _WholeFiles())
+for _name in ("papermill", "traitlets"):  # what they would tell is in the notebook or in our own messages
+    logging.getLogger(_name).setLevel(logging.CRITICAL)
 
 
 def _told_by_papermill(error: PapermillExecutionError) -> tuple[str, str]:

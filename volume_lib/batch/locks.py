@@ -83,6 +83,21 @@ def _try(path: Path) -> int | None:
     return _try(path)
 
 
+def is_held(folder: str | Path) -> bool:
+    """Whether somebody holds ``<folder>/.lock`` now."""
+    try:
+        descriptor = os.open(Path(folder) / FILE_NAME, os.O_RDONLY)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        return False
+    except OSError:
+        return True
+    finally:
+        os.close(descriptor)
+
+
 def _is_still(path: Path, descriptor: int) -> bool:
     try:
         named, ours = os.stat(path), os.fstat(descriptor)

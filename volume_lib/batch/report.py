@@ -12,8 +12,9 @@ from volume_lib.batch.steps import Job, Verdict, jobs_of, judge
 from volume_lib.errors import InputError
 from volume_lib.experiment import STEPS
 
-_COLOURS = {"done": "#d5efdc", "failed": "#f7d0cd", "running": "#d6e4f7", "pending": "#f2f2f2"}
-_TERMINAL = {"done": "32", "failed": "31", "running": "34", "pending": "2"}
+_COLOURS = {"done": "#d5efdc", "failed": "#f7d0cd", "running": "#d6e4f7"}
+_COLOURS |= {"interrupted": "#fbeed0", "pending": "#f2f2f2"}
+_TERMINAL = {"done": "32", "failed": "31", "running": "34", "interrupted": "33", "pending": "2"}
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ class Report:
 
 @dataclass(frozen=True)
 class Status:
-    """Runs × steps of one experiment: done, failed (why), running or interrupted, pending."""
+    """Runs × steps of one experiment: done, failed (why), running, interrupted, pending."""
 
     name: str
     verdicts: dict[str, dict[str, Verdict]]
@@ -71,12 +72,12 @@ class Status:
     def text(self, *, colour: bool = False) -> str:
         """A table, and below it why steps failed."""
         width = max([len("run"), *(len(row) for row in self.verdicts)])
-        lines = [self.name, " ".join([f"{'run':<{width}}", *(f"{step:<10}" for step in STEPS)])]
+        lines = [self.name, " ".join([f"{'run':<{width}}", *(f"{step:<11}" for step in STEPS)])]
         for row, verdicts in self.verdicts.items():
             cells = []
             for step in STEPS:
                 state = verdicts[step].state if step in verdicts else ""
-                cell = f"{_word(verdicts.get(step)):<10}"
+                cell = f"{_word(verdicts.get(step)):<11}"
                 cells.append(f"\033[{_TERMINAL[state]}m{cell}\033[0m" if colour and state else cell)
             lines.append(" ".join([f"{row:<{width}}", *cells]).rstrip())
         lines += [

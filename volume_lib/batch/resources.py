@@ -20,11 +20,19 @@ class Resources:
     device: str | None = None
 
     def environment(self) -> dict[str, str]:
-        """The environment, with variables that keep every library to these threads and this GPU."""
+        """The environment, with variables that keep every library to these threads and this GPU.
+
+        A kernel starts in its run's folder: from there it must find the package that started it, also where
+        that is a checkout that nobody installed.
+        """
         names = ("OMP", "MKL", "OPENBLAS", "NUMEXPR", "VECLIB_MAXIMUM")
         values = {f"{name}_NUM_THREADS": str(self.threads) for name in names}
         if self.device is not None:
             values["CUDA_VISIBLE_DEVICES"] = self.device
+        root = Path(__file__).resolve().parents[2]
+        if root.name not in ("site-packages", "dist-packages"):
+            paths = [str(root), *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
+            values["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(paths))
         return {**os.environ, **values}
 
 

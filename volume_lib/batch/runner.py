@@ -73,8 +73,8 @@ def run_step(
                 storage.remove_temporary_files(job.folder)
     except Abandoned:
         state, cell, error = STOPPED, "", ""
-    except (InputError, OSError) as error:
-        state, cell, error = FAILED, "before the first cell", f"{type(error).__name__}: {error}"
+    except (InputError, OSError) as problem:
+        state, cell, error = FAILED, "reading or writing files", str(problem)
     return StepResult(job, state, cell, error, time.monotonic() - started)
 
 

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from volume_lib import __version__, storage
+from volume_lib.batch.locks import is_held
 from volume_lib.errors import InputError, near_match
 from volume_lib.experiment import STEPS, Experiment, RunSeeds
 
@@ -78,7 +79,11 @@ class Job:
     @property
     def parameters(self) -> dict[str, Any]:
         values = self.experiment.parameters(self.step, self.run)
-        return values if self.run else {"experiment_dir": "..", **values}
+        if self.run is None:  # the notebook lies one folder down
+            other = values["compare_with"]
+            values["compare_with"] = other and os.path.join("..", other)
+            values = {"experiment_dir": "..", **values}
+        return values
 
     def outputs(self, *, figures: bool = False) -> list[Path]:
         """The files of this job that are there."""
@@ -211,7 +216,7 @@ def normalised(parameters: dict[str, Any]) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Verdict:
-    """``state``: done, failed, running (or interrupted), pending; ``reason``: why it is not done."""
+    """``state``: done, failed, running, interrupted or pending; ``reason``: why it is not done."""
 
     state: str
     reason: str = ""
@@ -233,7 +238,7 @@ def judge(job: Job) -> Verdict:
     if record["state"] == "failed":
         return Verdict("failed", f"{record['cell']}: {record['error']}")
     if record["state"] == "running":
-        return Verdict("running", "begun, not finished")
+        return Verdict("running") if is_held(job.folder) else Verdict("interrupted", "begun, not finished")
     if not same_files(record["inputs"], job.inputs(), job.folder):
         return Verdict("pending", "its inputs have changed")
     if not same_files(record["outputs"], job.outputs(), job.folder):

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from volume_lib.batch.resources import Place, Resources, Slots, resources_of
-from volume_lib.batch.runner import BLOCKED, StepResult, run_shard, run_step
-from volume_lib.batch.steps import NEEDS, Job
+from volume_lib.batch.runner import StepResult, run_shard, run_step
+from volume_lib.batch.steps import Job
 
 _slots = Slots()
 
@@ -30,8 +30,8 @@ class Order:
     data_root: str | None
 
     @contextlib.contextmanager
-    def at_work(self, name: str) -> Iterator[Resources]:
-        """Hold a slot of this worker and tell the launcher so."""
+    def at_work(self) -> Iterator[Resources]:
+        """Hold a slot of this worker."""
         from distributed import get_worker
 
         here = get_worker()
@@ -41,33 +41,21 @@ class Order:
         if self.data_root:
             os.environ.setdefault("VOLUME_LIB_DATA", self.data_root)
         slot = _slots.take()
-        here.log_event(self.launch, [name, True])
         try:
             yield resources_of(place, slot)
         finally:
             _slots.give_back(slot)
-            here.log_event(self.launch, [name, False])
 
 
-def do_step(order: Order, job: Job, before: list[StepResult], parts: list[StepResult]) -> StepResult:
-    """One step, unless one that it needs has gone wrong; ``parts`` are those of its sweep."""
-    needed = [result for result in before if job.run is None or result.job.step in NEEDS[job.step]]
-    wrong = [result for result in needed if not result.is_good]
-    if wrong and (job.run is not None or len(wrong) == len(needed)):
-        return StepResult(job, BLOCKED, error=f"{wrong[0].job.name} {wrong[0].state}")
-    for part in parts:
-        if not part.is_good:
-            return part
-    with order.at_work(job.name) as resources:
-        return run_step(job, resources, force=order.force, launch=order.launch, sharded=bool(parts))
+def do_step(order: Order, job: Job, sharded: bool) -> StepResult:
+    """One step; ``sharded``: the parts of its sweep are there."""
+    with order.at_work() as resources:
+        return run_step(job, resources, force=order.force, launch=order.launch, sharded=sharded)
 
 
-def do_shard(order: Order, job: Job, index: int, before: list[StepResult]) -> StepResult:
+def do_shard(order: Order, job: Job, index: int) -> StepResult:
     """Part ``index`` of a run's sweep."""
-    wrong = [result for result in before if result.job.step in NEEDS[job.step] and not result.is_good]
-    if wrong:
-        return StepResult(job, BLOCKED, error=f"{wrong[0].job.name} {wrong[0].state}")
-    with order.at_work(f"{job.name} part {index}") as resources:
+    with order.at_work() as resources:
         return run_shard(job, index, resources, force=order.force, launch=order.launch)
 
 
