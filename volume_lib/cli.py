@@ -1,4 +1,4 @@
-"""The command line: ``python -m volume_lib demo | new | make | run | status | clean | propagate``.
+"""The command line: ``python -m volume_lib demo | new | make | run | status | clean | propagate | report``.
 
 Exit codes: 0, all is well; 1, a step failed; 2, something the user wrote, named or placed is wrong (one line
 says what); 130, interrupted.
@@ -213,6 +213,21 @@ def propagate(
 
         for path in batch.propagate(file, folder, force=force):
             typer.echo(path)
+
+
+@app.command()
+def report(
+    folder: Folder,
+    out: Annotated[
+        Path | None, typer.Option(help="the page to write; default: analysis/report.html in DIR")
+    ] = None,
+    code: Annotated[bool, typer.Option("--code", help="show the code of the cells as well")] = False,
+) -> None:
+    """The analysis of an experiment as one HTML page, figures inside."""
+    with _told_in_one_line():
+        from volume_lib.batch.page import html_page
+
+        typer.echo(html_page(folder, out, code=code))
 
 
 def _size(number: float) -> str:
