@@ -12,10 +12,11 @@ from volume_lib.errors import InputError
 from volume_lib.fitting import Job, epoch_orders
 from volume_lib.models import MLP
 from volume_lib.optimizers import ASAM_ETA, OPTIMIZERS, SCHEDULES, sam_ascent
+from volume_lib.plans import Plan
 from volume_lib.problems.base import Problem
 from volume_lib.records import Data
 from volume_lib.splits import make_dataset
-from volume_lib.training import joint_groups, train_models
+from volume_lib.training import Run, joint_groups, train_models, train_runs
 
 
 class TanhNet(nn.Module):
@@ -231,6 +232,40 @@ def test_batch_sizes_trained_together_are_those_trained_alone(dataset, tmp_path)
     for a, b in zip(alone, together, strict=True):
         torch.testing.assert_close(weights(a), weights(b), rtol=1e-9, atol=1e-9)
     assert not torch.equal(weights(alone[0]), weights(alone[1]))
+
+
+@pytest.mark.parametrize("joint", [True, False])
+def test_runs_trained_together_are_those_trained_alone(tmp_path, joint):
+    plan = Plan(PROBLEM, {"hidden_dims": [7]}, 5, 8, fitting.Settings(learning_rate=0.01))
+    runs = []
+    for seed in range(3):
+        data = make_dataset(PROBLEM, base_data_size=10, dataset_quantities=[0, 5 + seed], data_seed=seed)
+        runs.append(Run(data, seed, tmp_path / f"run_{seed}"))
+    together = train_runs(plan, runs, joint=joint)
+    for run, models in zip(runs, together, strict=True):
+        alone = train(
+            run.dataset, tmp_path / "alone" / str(run.model_seed),
+            model={"hidden_dims": [7]}, model_seed=run.model_seed, epochs=5,
+        )  # fmt: skip
+        for a, b in zip(alone, models, strict=True):
+            torch.testing.assert_close(weights(a), weights(b), rtol=1e-9, atol=1e-9)
+            assert a.settings == b.settings and a.test_loss == pytest.approx(b.test_loss, rel=1e-9)
+        assert torch.equal(storage.load_dataset(run.folder).x_additional, run.dataset.x_additional)
+
+
+def test_runs_trained_together_share_their_test_samples(tmp_path):
+    plan = Plan(PROBLEM, {}, 5, 8, fitting.Settings())
+    sizes = (150, 200)
+    runs = [
+        Run(
+            make_dataset(PROBLEM, base_data_size=10, dataset_quantities=[0], data_seed=0, test_size=k),
+            0,
+            tmp_path,
+        )
+        for k in sizes
+    ]
+    with pytest.raises(InputError, match="same test samples"):
+        train_runs(plan, runs)
 
 
 def test_auto_stacks_small_models_only(dataset):
@@ -465,7 +500,7 @@ def test_bad_input_is_named_and_nothing_is_written(dataset, tmp_path, wrong, mes
 def test_a_diverging_training_says_which_and_what_to_do(dataset, tmp_path):
     with (
         warnings.catch_warnings(),
-        pytest.raises(InputError, match=r"model_additional_\d+: the training loss"),
+        pytest.raises(InputError, match=r"additional \d+: the training loss"),
     ):
         warnings.simplefilter("ignore")
         train(dataset, tmp_path, optimizer="sgd", learning_rate=1e200, joint=False)

@@ -37,7 +37,7 @@ class Settings:
     sam_adaptive: bool = False
 
 
-@dataclass
+@dataclass(eq=False)
 class Job:
     """One model to train, on samples ``start`` to ``start + size`` of the pool that its group shares.
 

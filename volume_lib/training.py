@@ -1,12 +1,10 @@
-"""Train a run's minima: plan the models, leave out those that are done, save each as it finishes."""
+"""Train the minima of one run, or of several: leave out those that are done, save each as it finishes."""
 
 from __future__ import annotations
 
-import hashlib
 import time
-import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +13,11 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from volume_lib import storage
-from volume_lib.errors import InputError, near_match
+from volume_lib.errors import InputError
 from volume_lib.fitting import Fit, Job, Settings
-from volume_lib.optimizers import OPTIMIZERS, SCHEDULES
+from volume_lib.plans import Plan, Wanted, warn_of_strangers
 from volume_lib.problems.base import Problem
-from volume_lib.records import ADDITIONAL, Dataset, TrainedModel
-
-VARIES = ("batch_size", "epochs")
+from volume_lib.records import Dataset, TrainedModel
 
 JOINT_LIMIT = 1_000_000
 """``joint="auto"`` stacks models up to this product of parameters and batch size: beyond it, the work in an
@@ -59,7 +55,7 @@ def train_models(
     ``model`` holds the model's arguments and, optionally, its ``model_class``. ``model_seed`` decides the
     initial parameters and the order of the samples: the same settings give the same weights on one machine.
 
-    - ``optimizer``: ``sgd``, ``adam`` or ``adamw``; only ``adamw`` keeps ``weight_decay`` out of the gradient.
+    - ``optimizer``: ``sgd``, ``adam`` or ``adamw``; ``weight_decay`` is decoupled in the last.
     - ``lr_schedule``: ``cosine`` or ``linear`` take the learning rate to 0 over ``epochs``.
     - ``target_train_loss`` ends a training once the loss (nats) over all its samples is that low.
     - ``sam_rho`` > 0 is sharpness-aware minimisation of that radius, ``sam_adaptive`` its adaptive form.
@@ -78,153 +74,41 @@ def train_models(
     settings = Settings(
         optimizer, learning_rate, weight_decay, lr_schedule, target_train_loss, sam_rho, sam_adaptive
     )
-    check_settings(settings, epochs=epochs, batch_size=batch_size)
-    kwargs = dict(model or {})
-    model_class = problem.model_class_name(kwargs.pop("model_class", None))
-    kwargs = problem.full_model_kwargs(kwargs, model_class)
-    if vary == "epochs" and target_train_loss is not None:
-        raise InputError("target_train_loss: has no meaning where epochs vary; leave it out")
-    plan = _plan(dataset, vary, values, epochs, batch_size)
-    target_device = _device(device)
-    _check_joint(joint)
-    folder = Path(folder)
-    wanted = [
-        _Wanted(
-            key=vary or ADDITIONAL,
-            value=value,
-            level=level,
-            epochs=length,
-            batch_size=batch,
-            settings=_record(settings, dataset, level, vary, length, batch, epochs),
-            identity={
-                "model_class": model_class,
-                "model_kwargs": kwargs,
-                "model_seed": model_seed,
-                "problem": problem.name,
-                "dataset_type": dataset.dataset_type,
-                "additional_data": level,
-            },
-        )
-        for value, level, length, batch in plan
-    ]
-    done = {w.value: found for w in wanted if (found := _saved(folder, w, problem)) is not None}
-    storage.save_dataset(folder, dataset)
-    _warn_of_strangers(folder, wanted)
-    missing = [w for w in wanted if w.value not in done]
-    if missing:
-        run = _Run(problem, dataset, folder, settings, missing, epochs, target_device)
-        done |= run.train(joint)
-    return [done[w.value] for w in wanted]
+    plan = Plan(problem, model or {}, epochs, batch_size, settings, vary, values)
+    return train_runs(plan, [Run(dataset, model_seed, folder)], joint=joint, device=device)[0]
 
 
-def check_settings(settings: Settings, *, epochs: int, batch_size: int) -> None:
-    """Raise InputError for the first setting that cannot be."""
-    for name, value, known in (
-        ("optimizer", settings.optimizer, OPTIMIZERS),
-        ("lr_schedule", settings.lr_schedule, {None: None, **SCHEDULES}),
-    ):
-        if value not in known:
-            names = [n for n in known if n is not None]
-            raise InputError(f'{name} "{value}": must be one of {", ".join(names)}{near_match(value, names)}')
-    for name, number in (("epochs", epochs), ("batch_size", batch_size)):
-        if not isinstance(number, int) or isinstance(number, bool) or number < 1:
-            raise InputError(f"{name} {number!r}: must be a whole number, 1 or more")
-    for name, number, positive in (
-        ("learning_rate", settings.learning_rate, True),
-        ("target_train_loss", settings.target_train_loss, True),
-        ("weight_decay", settings.weight_decay, False),
-        ("sam_rho", settings.sam_rho, False),
-    ):
-        if number is not None and not (number > 0 or (number == 0 and not positive)):
-            raise InputError(f"{name} {number!r}: must be {'above 0' if positive else '0 or more'}")
-    if settings.sam_adaptive and not settings.sam_rho:
-        raise InputError("sam_adaptive: needs a sam_rho above 0")
+@dataclass(frozen=True)
+class Run:
+    """One run: its data, its model seed, and the folder for its models."""
+
+    dataset: Dataset
+    model_seed: int
+    folder: str | Path
 
 
-# ---- the plan: which models there are to be
+def train_runs(
+    plan: Plan, runs: Sequence[Run], *, joint: bool | str = "auto", device: str = "auto"
+) -> list[list[TrainedModel]]:
+    """Train the minima of several runs, together where that is faster; for each run what
+    :func:`train_models` returns.
 
-
-@dataclass
-class _Wanted:
-    key: str
-    value: int
-    level: int
-    epochs: int
-    batch_size: int
-    settings: dict[str, Any]
-    """What the model's file is to record of the training."""
-    identity: dict[str, Any]
-    """What else must agree for a model of a file to be this one."""
-
-
-def _plan(
-    dataset: Dataset, vary: str | None, values: Sequence[int] | None, epochs: int, batch_size: int
-) -> list[tuple[int, int, int, int]]:
-    """(value, level, epochs, batch size) of each model."""
-    levels = dataset.dataset_quantities
-    if vary is None:
-        if values is not None:
-            raise InputError("values: only has a meaning with vary: batch_size or vary: epochs")
-        return [(level, level, epochs, batch_size) for level in levels]
-    if vary not in VARIES:
-        raise InputError(f'vary "{vary}": must be one of {", ".join(VARIES)}{near_match(vary, VARIES)}')
-    values = list(values or [])
-    whole = all(isinstance(v, int) and not isinstance(v, bool) and v > 0 for v in values)
-    if not values or not whole or sorted(set(values)) != values:
-        raise InputError(f"values {values}: must be whole numbers, 1 or more, each above the last")
-    if vary == "batch_size":
-        return [(value, levels[0], epochs, value) for value in values]
-    if values[-1] > epochs:
-        raise InputError(f"values: {values[-1]} is beyond the end of the training, epochs {epochs}")
-    return [(value, levels[0], value, batch_size) for value in values]
-
-
-def _record(
-    settings: Settings,
-    dataset: Dataset,
-    level: int,
-    vary: str | None,
-    epochs: int,
-    batch_size: int,
-    total: int,
-) -> dict[str, Any]:
-    record = {**asdict(settings), "epochs": epochs, "batch_size": batch_size}
-    record.pop(vary, None)  # the file holds it as the model's value
-    if vary == "epochs" and settings.lr_schedule:
-        record["schedule_epochs"] = total
-    digest = hashlib.blake2b(digest_size=8)
-    for part in dataset.upto(level):
-        digest.update(part.contiguous().numpy())
-    base = {"base_data_size": dataset.base_data_size, "data_seed": dataset.data_seed}
-    return {**record, **base, "data_digest": digest.hexdigest()}
-
-
-def _saved(folder: Path, wanted: _Wanted, problem: Problem) -> TrainedModel | None:
-    """The model of the file, if it is the one that is wanted."""
-    path = storage.model_path(folder, wanted.key, wanted.value)
-    if not path.exists():
-        return None
-    try:
-        found = storage.load_model(path, problem)
-    except InputError as error:
-        warnings.warn(f"{error}; it is trained anew", stacklevel=3)
-        return None
-    same = found.settings == wanted.settings and found.key == wanted.key and found.value == wanted.value
-    return found if same and all(getattr(found, k) == v for k, v in wanted.identity.items()) else None
-
-
-def _warn_of_strangers(folder: Path, wanted: list[_Wanted]) -> None:
-    ours = {storage.model_path(folder, w.key, w.value).name for w in wanted}
-    strangers = sorted(path.name for path in folder.glob("model_*.pt") if path.name not in ours)
-    if strangers:
-        warnings.warn(
-            f"{folder}: {', '.join(strangers)} are no models of this training; delete them, or they are "
-            "analysed with the others",
-            stacklevel=3,
-        )
-
-
-# ---- the work
+    All runs share the problem, the settings and the test samples (``make_dataset`` keeps the same ones for
+    every ``data_seed``); raises InputError where they do not.
+    """
+    plan.check()
+    target = _device(device)
+    if not (joint is True or joint is False or joint == "auto"):
+        raise InputError(f'joint {joint!r}: must be true, false or "auto"')
+    first = runs[0].dataset
+    for run in runs[1:]:
+        if not torch.equal(run.dataset.x_test, first.x_test):
+            raise InputError("runs trained together must have the same test samples")
+    work = _Work(plan, target)
+    for run in runs:
+        work.add(run)
+    work.train(joint, first.x_test, first.y_test)
+    return work.models()
 
 
 def _device(name: str) -> torch.device:
@@ -236,77 +120,95 @@ def _device(name: str) -> torch.device:
         raise InputError(f'device "{name}": not usable here ({str(error).splitlines()[0]})') from error
 
 
-class _Run:
-    """The models of one run that are still to be trained."""
+@dataclass
+class _Models:
+    """The models of one run: those that are wanted, and by their values those that are there."""
 
-    def __init__(
-        self, problem: Problem, dataset: Dataset, folder: Path, settings: Settings, wanted: list[_Wanted],
-        epochs: int, device: torch.device,
-    ):  # fmt: skip
-        self.problem, self.dataset, self.folder, self.settings = problem, dataset, folder, settings
-        self.device = device
-        snapshots = wanted[0].key == "epochs"
-        groups = [wanted] if snapshots else [[w] for w in wanted]
-        self.jobs = []
-        self.wanted: dict[int, dict[int, _Wanted]] = {}
-        for members in groups:
-            last = members[-1]
-            identity = last.identity
-            job = Job(
-                name=f"model_{last.key}_{last.value}",
-                model=problem.build_model(
-                    identity["model_kwargs"], identity["model_seed"], identity["model_class"]
-                ),
-                size=dataset.base_data_size + last.level,
-                batch_size=last.batch_size,
-                snapshots=[w.epochs for w in members],
-                schedule_epochs=epochs,
-                seed=identity["model_seed"],
-            )
+    folder: Path
+    wanted: list[Wanted]
+    done: dict[int, TrainedModel]
+
+
+class _Work:
+    """The runs' models that are still to be trained, as jobs on one pool of samples."""
+
+    def __init__(self, plan: Plan, device: torch.device):
+        self.plan, self.device = plan, device
+        self.runs: list[_Models] = []
+        self.pool: list[tuple[Tensor, Tensor]] = []
+        self.jobs: list[Job] = []
+        self.origin: dict[int, tuple[_Models, dict[int, Wanted]]] = {}
+        """Of each job, by its id: its run, and its models by the length of their training."""
+
+    def add(self, run: Run) -> None:
+        """Save the run's data, and make jobs of its models that are not there yet."""
+        folder, problem = Path(run.folder), self.plan.problem
+        wanted = self.plan.wanted(run.dataset, run.model_seed)
+        done = {w.value: found for w in wanted if (found := w.saved(folder, problem)) is not None}
+        storage.save_dataset(folder, run.dataset)
+        warn_of_strangers(folder, wanted)
+        models = _Models(folder, wanted, done)
+        self.runs.append(models)
+        missing = [w for w in wanted if w.value not in done]
+        if not missing:
+            return
+        start = sum(len(x) for x, _ in self.pool)
+        self.pool.append(run.dataset.upto(max(w.level for w in missing)))
+        # lengths are stages of one training, anything else is a training of its own
+        for members in [missing] if self.plan.vary == "epochs" else [[w] for w in missing]:
+            job = self._job(members[-1], [w.epochs for w in members], start, run.dataset.base_data_size)
             self.jobs.append(job)
-            self.wanted[id(job)] = {w.epochs: w for w in members}
-        self.done: dict[int, TrainedModel] = {}
+            self.origin[id(job)] = models, {w.epochs: w for w in members}
 
-    def train(self, joint: bool | str) -> dict[int, TrainedModel]:
-        level = max(job.size for job in self.jobs) - self.dataset.base_data_size
-        x, y = self.dataset.upto(level)
-        data = tuple(part.to(self.device) for part in (x, y, self.dataset.x_test, self.dataset.y_test))
-        with tqdm(
-            total=sum(job.size * job.epochs for job in self.jobs),
-            unit="sample",
-            unit_scale=True,
-            desc="training",
-        ) as bar:
-            tick = _Ticker(bar)
-            for group in joint_groups(self.jobs, joint):
-                Fit(self.problem, group, data, self.settings, self._report, tick).run()
-            tick.flush()
-        return self.done
+    def _job(self, wanted: Wanted, snapshots: list[int], start: int, base: int) -> Job:
+        return Job(
+            name=f"{wanted.key} {wanted.value}",
+            model=self._build(wanted),
+            size=base + wanted.level,
+            batch_size=wanted.batch_size,
+            snapshots=snapshots,
+            schedule_epochs=self.plan.epochs,
+            seed=wanted.identity["model_seed"],
+            start=start,
+        )
 
-    def _report(self, job: Job, epoch: int, state: dict[str, Tensor]) -> None:
-        # a training that reached its target early is the model that its full length stands for
-        lengths = self.wanted[id(job)]
-        wanted = lengths.get(epoch) or lengths[job.epochs]
+    def _build(self, wanted: Wanted) -> torch.nn.Module:
         identity = wanted.identity
-        model = self.problem.build_model(
+        return self.plan.problem.build_model(
             identity["model_kwargs"], identity["model_seed"], identity["model_class"]
         )
+
+    def train(self, joint: bool | str, x_test: Tensor, y_test: Tensor) -> None:
+        if not self.jobs:
+            return
+        pool = [parts[0] if len(parts) == 1 else torch.cat(parts) for parts in zip(*self.pool, strict=True)]
+        data = tuple(part.to(self.device) for part in (*pool, x_test, y_test))
+        total = sum(job.size * job.epochs for job in self.jobs)
+        with tqdm(total=total, unit="sample", unit_scale=True, desc="training") as bar:
+            tick = _Ticker(bar)
+            for group in joint_groups(self.jobs, joint):
+                Fit(self.plan.problem, group, data, self.plan.settings, self._report, tick).run()
+            tick.flush()
+
+    def _report(self, job: Job, epoch: int, state: dict[str, Tensor]) -> None:
+        models, lengths = self.origin[id(job)]
+        # a training that reached its target early is the model that its full length stands for
+        wanted = lengths.get(epoch) or lengths[job.epochs]
+        model = self._build(wanted)
         model.load_state_dict(state)
         trained = TrainedModel(
             model=model.eval(),
             settings=wanted.settings,
             key=wanted.key,
             value=wanted.value,
-            **identity,
+            **wanted.identity,
             **job.curves(),
         )
-        storage.save_model(self.folder, trained)
-        self.done[wanted.value] = trained
+        storage.save_model(models.folder, trained)
+        models.done[wanted.value] = trained
 
-
-def _check_joint(joint: bool | str) -> None:
-    if not (joint is True or joint is False or joint == "auto"):
-        raise InputError(f'joint {joint!r}: must be true, false or "auto"')
+    def models(self) -> list[list[TrainedModel]]:
+        return [[run.done[w.value] for w in run.wanted] for run in self.runs]
 
 
 def joint_groups(jobs: list[Job], joint: bool | str) -> list[list[Job]]:
