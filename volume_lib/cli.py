@@ -32,8 +32,9 @@ DEMO = """\
 # What `python -m volume_lib demo` runs: three pairs of seeds on two spirals in the plane.
 problem: swiss_roll
 runs: {model_seeds: [0, 1, 2], data_seeds: [10, 11, 12]}
-train: {epochs: 200, batch_size: 200, base_data_size: 60, dataset_quantities: [0, 140, 540, 1940]}
-perturb: {num_directions: 200, loss_thresholds: [0.1]}
+train: {epochs: 3000, batch_size: 200, target_train_loss: 0.01,
+        base_data_size: 10, dataset_quantities: [0, 20, 70, 190]}
+perturb: {num_directions: 500, loss_thresholds: [0.1]}
 """
 
 NEW = """\

@@ -101,19 +101,19 @@ class Imbalance(Section):
 class Train(Section):
     """Train Low Test Models.ipynb"""
 
-    base_data_size: Count = 60
-    dataset_quantities: Levels = [0, 540, 1940]
+    base_data_size: Count = 10
+    dataset_quantities: Levels = [0, 20, 70, 190]
     dataset_type: DatasetType = "data"
     test_size: Count | None = None
     base_imbalance: Imbalance | None = None
     additional_imbalance: Imbalance | None = None
-    epochs: Count = 300
+    epochs: Count = 3000
     batch_size: Count = 200
     optimizer: Literal["sgd", "adam", "adamw"] = "adam"
     learning_rate: Positive = 0.003
     weight_decay: NotNegative = 0.0
     lr_schedule: Literal["cosine", "linear"] | None = None
-    target_train_loss: Positive | None = None
+    target_train_loss: Positive | None = 0.01
     sam_rho: NotNegative = 0.0
     sam_adaptive: bool = False
     vary: Literal["batch_size", "epochs"] | None = None
@@ -138,7 +138,7 @@ class Train(Section):
 class Perturb(Section):
     """Random Perturbs.ipynb, and into how many ``shards`` a batch splits the directions of one run."""
 
-    num_directions: Count = 200
+    num_directions: Count = 500
     loss_thresholds: Thresholds = [0.1]
     acc_threshold: Share | None = None
     search: Literal["crossing", "grid"] = "crossing"
