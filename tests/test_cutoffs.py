@@ -67,3 +67,15 @@ def test_accuracies_on_the_test_set(dataset):
         right = (model.model(dataset.x_test).argmax(1) == dataset.y_test).double().mean().item()
         assert accuracy == pytest.approx(right, abs=1e-12)
     assert accuracies.dtype == np.float64
+
+
+def test_a_thinned_curve_is_short_and_keeps_its_crossings_exact():
+    rng = np.random.default_rng(0)
+    curve = np.cumsum(rng.exponential(0.1, 20_000) * (rng.random(20_000) < 0.01)) / np.arange(1, 20_001)
+    entry = {"additional_data": 50, "base_train_size": 60, "loss_curve": curve.tolist()}
+    thin = cutoffs.thinned({"Model_50": entry}, [5e-4, 9e-4])["Model_50"]
+    assert len(thin["loss_curve"]) == len(thin["samples"]) < 400
+    assert [curve[s - 1] for s in thin["samples"]] == thin["loss_curve"]
+    assert thin["samples"][-1] == 20_000 and 60 in thin["samples"]
+    for threshold in (5e-4, 9e-4):
+        assert cutoffs.zero_volume_level(thin, threshold) == cutoffs.zero_volume_level(entry, threshold)

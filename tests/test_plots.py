@@ -292,6 +292,15 @@ def test_against_volume_draws_every_seed_and_the_means(experiment):
     assert centres[at] == pytest.approx(known.test_loss_value(1, 140))
 
 
+def test_losses_over_decades_are_averaged_in_their_logarithm(tmp_path, monkeypatch):
+    monkeypatch.setattr(known, "test_loss_value", lambda seed, minimum: 10.0 ** (-seed - minimum / 400))
+    for seed in range(3):
+        known.write_run(tmp_path, seed)
+    ax = plots.against_volume(analysis.load_experiment(tmp_path), "test_loss", 0)
+    assert ax.get_yscale() == "log"
+    assert sorted(marked(ax).values()) == pytest.approx(sorted(10.0 ** (-1 - m / 400) for m in known.LEVELS))
+
+
 def test_rank_table_shares(experiment):
     shares = plots.rank_table(experiment, 0).images[0].get_array()
     assert np.array_equal(shares, np.eye(5))  # every seed: the less data, the larger the volume

@@ -43,15 +43,43 @@ def loss_against_data(
     return cutoffs
 
 
+def thinned(
+    cutoffs: dict[str, dict[str, Any]], loss_thresholds: Sequence[float], *, points: int = 100
+) -> dict[str, dict[str, Any]]:
+    """The same curves at about ``points`` numbers of samples each, to be kept or shared in a small file.
+
+    Each entry gains ``samples``, the numbers of samples at which its ``loss_curve`` is given, evenly spaced
+    in their logarithm. The crossings of ``loss_thresholds``, both sides of each, are among them, so that
+    :func:`zero_volume_level` stays exact. :mod:`volume_lib.analysis` and the figures read both kinds.
+    """
+    result = {}
+    for name, entry in cutoffs.items():
+        curve = np.asarray(entry["loss_curve"], dtype=np.float64)
+        keep = {entry["base_train_size"] - 1, len(curve) - 1}
+        keep |= set((np.geomspace(1, len(curve), points).round().astype(int) - 1).tolist())
+        for threshold in loss_thresholds:
+            crossings = np.flatnonzero(np.diff((curve <= threshold).astype(int)))
+            keep |= {*crossings.tolist(), *(crossings + 1).tolist()}
+        at = sorted(keep)
+        thin = {"samples": [i + 1 for i in at], "loss_curve": [entry["loss_curve"][i] for i in at]}
+        result[name] = {**entry, **thin}
+    return result
+
+
+def curve_samples(cutoff: dict[str, Any]) -> np.ndarray:
+    """(C,) numbers of samples at which the ``loss_curve`` of an entry is given: all, or its ``samples``."""
+    return np.asarray(cutoff.get("samples") or np.arange(1, len(cutoff["loss_curve"]) + 1))
+
+
 def zero_volume_level(cutoff: dict[str, Any], loss_threshold: float) -> int | None:
     """The smallest number of additional samples at which a minimum's loss exceeds the threshold.
 
     ``cutoff`` is one entry of :func:`loss_against_data`. From there on its volume is zero (until the
     running mean falls below again, if it does). None if it stays below for all the data there are.
     """
-    base = cutoff["base_train_size"]
-    above = ~(np.asarray(cutoff["loss_curve"][base - 1 :], dtype=np.float64) <= loss_threshold)
-    return int(np.argmax(above)) if above.any() else None
+    additional = curve_samples(cutoff) - cutoff["base_train_size"]
+    above = (additional >= 0) & ~(np.asarray(cutoff["loss_curve"], dtype=np.float64) <= loss_threshold)
+    return int(additional[np.argmax(above)]) if above.any() else None
 
 
 def test_accuracies(

@@ -4,7 +4,7 @@
 ``compare`` are what is read off it; ``write_summary`` writes it down.
 """
 
-from volume_lib.analysis.loading import curve_samples, cutoff_level, load_experiment, minima_of
+from volume_lib.analysis.loading import load_experiment, minima_of
 from volume_lib.analysis.statistics import (
     Agreement,
     Comparison,
@@ -24,8 +24,6 @@ __all__ = [
     "Experiment",
     "PowerLaw",
     "compare",
-    "curve_samples",
-    "cutoff_level",
     "fit_power_law",
     "load_experiment",
     "mean_and_spread",

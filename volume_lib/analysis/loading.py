@@ -13,6 +13,7 @@ import numpy as np
 
 from volume_lib import storage
 from volume_lib.analysis.table import COLUMNS, Experiment
+from volume_lib.cutoffs import zero_volume_level
 from volume_lib.errors import InputError
 from volume_lib.experiment import FILE_NAME, read_experiment
 from volume_lib.records import ADDITIONAL
@@ -82,19 +83,6 @@ def load_experiment(
 def minima_of(results: Mapping[str, Any]) -> list[int]:
     """What tells the minima of a ``results.json`` apart, in the order of its lists."""
     return [int(v) for v in results.get("key_values", results["model_data_levels"])]
-
-
-def curve_samples(cutoff: Mapping[str, Any]) -> np.ndarray:
-    """(C,) numbers of samples at which a ``loss_curve`` is given: all, or ``samples`` if it is thinned."""
-    return np.asarray(cutoff.get("samples") or np.arange(1, len(cutoff["loss_curve"]) + 1))
-
-
-def cutoff_level(cutoff: Mapping[str, Any], loss_threshold: float) -> float:
-    """Additional samples from which on a minimum (a ``cutoffs.json`` entry) has no volume; inf if never."""
-    additional = curve_samples(cutoff) - int(cutoff["base_train_size"])
-    curve = np.array([math.nan if v is None else v for v in cutoff["loss_curve"]], dtype=float)
-    above = (additional >= 0) & ~(curve <= loss_threshold)
-    return float(additional[np.argmax(above)]) if above.any() else math.inf
 
 
 def _choose_type(folder: Path, found: Mapping[str, Mapping], wanted: str | None) -> str:
@@ -190,7 +178,7 @@ def _run_rows(
             if math.isnan(values["test_acc"]):
                 values["test_acc"] = accuracies.get(minimum, math.nan)
             trained = int(result["model_data_levels"][i])
-            cutoff = cutoff_level(cutoffs[minimum], threshold) if minimum in cutoffs else math.nan
+            cutoff = _cutoff(cutoffs.get(minimum), threshold)
             values |= {
                 "run": run_dir.name,
                 "model_seed": model_seed,
@@ -204,6 +192,13 @@ def _run_rows(
     if lacking:
         notes[run_dir.name] = "; ".join(lacking)
     return rows
+
+
+def _cutoff(entry: dict[str, Any] | None, threshold: float) -> float:
+    if entry is None:
+        return math.nan
+    level = zero_volume_level(entry, threshold)
+    return math.inf if level is None else float(level)
 
 
 def _entry(result: Mapping[str, Any], key: str, i: int, default: Any = math.nan) -> Any:

@@ -97,11 +97,16 @@ def against_volume(
     quantity: str = "log_exp_r_n",
     spread: str = "sd",
 ) -> Axes:
-    """``test_loss``, ``test_acc`` … against log volume in one landscape: seeds small, centres large."""
+    """``test_loss``, ``test_acc`` … against log volume in one landscape: seeds small, centres large.
+
+    Losses on a log axis are averaged in their logarithm.
+    """
     ax = style.new_axes(ax, height=0.85)
     landscape = experiment.landscapes[0] if landscape is None else landscape
     volumes, others = experiment.matrix(quantity, landscape), experiment.matrix(column, landscape)
     styles = style.level_styles(experiment.minima)
+    logarithmic = column.endswith("_loss") and style.loss_axis(ax, others)
+    forward, back = (np.log, np.exp) if logarithmic else (np.asarray, float)
     handles = []
     for j, minimum in enumerate(experiment.minima):
         look = styles[minimum]
@@ -109,9 +114,9 @@ def against_volume(
         if not known.any():
             continue
         ax.plot(volumes[known, j], others[known, j], **look, ms=2.5, ls="none", alpha=0.4, mew=0)
-        (x, x_low, x_high), (y, y_low, y_high) = (
-            np.concatenate(mean_and_spread(m[known, j : j + 1], spread)) for m in (volumes, others)
-        )
+        x, x_low, x_high = np.concatenate(mean_and_spread(volumes[known, j : j + 1], spread))
+        y, y_low, y_high = np.concatenate(mean_and_spread(forward(others[known, j : j + 1]), spread))
+        y, y_low, y_high = back(y), back(y_low), back(y_high)
         ax.errorbar(
             x,
             y,
@@ -124,8 +129,6 @@ def against_volume(
             mew=0.6,
         )
         handles.append(Line2D([], [], **look, ls="none", ms=4.5, label=f"{minimum:,}"))
-    if column.endswith("_loss"):
-        style.loss_axis(ax, others)
     unit = style.nats_axis(ax.xaxis, volumes)
     ax.xaxis.set_major_locator(style.MaxNLocator(4))
     title = f"{landscape_words(experiment, landscape)}\nminimum: {minima_words(experiment, sizes=False)}"

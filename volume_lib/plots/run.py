@@ -14,7 +14,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
-from volume_lib.analysis import curve_samples
+from volume_lib.cutoffs import curve_samples
 from volume_lib.plots import style
 from volume_lib.records import ADDITIONAL, Sweep, TrainedModel
 

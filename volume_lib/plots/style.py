@@ -178,10 +178,10 @@ def nats_axis(axis: Axis, values: Any) -> str:
     return rf"$10^{power}$ nats" if power else "nats"
 
 
-def loss_axis(ax: Axes, values: Any, axis: str = "y") -> None:
-    """A log axis when the losses span it, with plain tick labels while they are short."""
+def loss_axis(ax: Axes, values: Any, axis: str = "y") -> bool:
+    """A log axis when the losses span it, with plain tick labels while they are short; whether it is one."""
     if not wants_log(values, ratio=8.0):
-        return
+        return False
     v = np.asarray(values, dtype=float)
     v = v[np.isfinite(v) & (v > 0)]
     (ax.set_yscale if axis == "y" else ax.set_xscale)("log")
@@ -190,6 +190,7 @@ def loss_axis(ax: Axes, values: Any, axis: str = "y") -> None:
         which.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if axis == "y" else (1.0, 3.0)))
         which.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     which.set_minor_formatter(NullFormatter())
+    return True
 
 
 def no_volume(ax: Axes, x: float, colour: str) -> None:
