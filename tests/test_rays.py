@@ -1,4 +1,4 @@
-"""Rays: both evaluators against closed forms, plain means and float64; nothing depends on chunks or batches."""
+"""Rays: both evaluators against the definition in float64; nothing depends on chunks or batches."""
 
 from __future__ import annotations
 
@@ -60,7 +60,10 @@ def evaluate(rays, directions, coefficients, landscape=2, **options):
 def by_hand(model, x, y, direction, scale, c, sizes):
     """Losses and accuracies from the definition: float64, one landscape after another."""
     moved = copy.deepcopy(model).double()
-    vector = torch.cat([p.detach().reshape(-1) for p in moved.parameters()]) + c * scale.double() * direction.double()
+    vector = (
+        torch.cat([p.detach().reshape(-1) for p in moved.parameters()])
+        + c * scale.double() * direction.double()
+    )
     shapes = {name: p.shape for name, p in moved.named_parameters()}
     moved.load_state_dict(unflatten(vector, shapes))
     with torch.no_grad():
@@ -139,7 +142,9 @@ def test_a_stem_too_large_for_the_budget_takes_the_general_path():
     large = FastRays(problem, model, x, y, SIZES, scale)
     assert small.stem_shape is None and large.stem_shape is not None
     directions = draw_batch(range(4), len(scale))
-    for a, b in zip(evaluate(small, directions, [0.1] * 4), evaluate(large, directions, [0.1] * 4), strict=True):
+    for a, b in zip(
+        evaluate(small, directions, [0.1] * 4), evaluate(large, directions, [0.1] * 4), strict=True
+    ):
         np.testing.assert_allclose(a, b, rtol=1e-5)
 
 
@@ -147,10 +152,14 @@ def test_a_seed_means_one_direction_alone_or_in_a_batch():
     batch = draw_batch([5, 17, 2**40], 1000)
     for row, seed in enumerate([5, 17, 2**40]):
         assert torch.equal(batch[row], draw(seed, 1000))
-    np.testing.assert_allclose(norms(batch).numpy(), np.linalg.norm(batch.double().numpy(), axis=1), rtol=1e-12)
+    np.testing.assert_allclose(
+        norms(batch).numpy(), np.linalg.norm(batch.double().numpy(), axis=1), rtol=1e-12
+    )
     model = MLP(4, [3], 2)
     parts = reproduce_direction(5, model)
-    assert torch.equal(torch.cat([part.reshape(-1) for part in parts.values()]), draw(5, num_perturbed(model)))
+    assert torch.equal(
+        torch.cat([part.reshape(-1) for part in parts.values()]), draw(5, num_perturbed(model))
+    )
 
 
 @pytest.mark.parametrize("sizes", [[], [0, 3], [3, 3], [10, 3], [3, 40]])

@@ -240,9 +240,10 @@ class Crossing:
         for target in targets:
             root, slope, _ = fit_root(pilot[k].coefficients, target.excess(pilot[k], everyone), Shape())
             lo, hi = bracket(pilot[k], everyone, target)
-            with np.errstate(divide="ignore"):
+            with np.errstate(divide="ignore", invalid="ignore"):
                 inside = (root > np.log(lo)) & (root < np.log(hi))
-            seen["pilot root", k, target] = np.where(inside, root, np.nan)
+                middle = np.where((lo > 0) & np.isfinite(hi), (np.log(lo) + np.log(hi)) / 2, np.nan)
+            seen["pilot root", k, target] = np.where(inside, root, middle)
             seen["pilot slope", k, target] = np.where(inside, slope, np.nan)
             self._look_at_bumps(rays, points, pilot, k, target, hi, targets)
         return seen
@@ -266,6 +267,8 @@ class Crossing:
         A point whose loss is too close to a threshold to be told from it in float32 is not noted
         where float64 can tell.
         """
+        if not len(rows):
+            return np.ones(0, dtype=bool)
         losses, accs = rays(rows, coefficients, k, stride, precise)
         kept = np.ones(len(rows), dtype=bool)
         for j in range(k + 1) if stride == 1 else [k]:
@@ -336,6 +339,8 @@ def _next_point(
     lies within the tolerance of the root, the point that closes the bracket from the other side.
     """
     x = root + 0.25 * tolerance
+    # Upwards of a point below the threshold no rung is skipped: the ladder's promise holds here too.
+    x = np.where(np.isinf(hi) & np.isfinite(lo), np.minimum(x, lo + rung), x)
     x = np.where((root - lo >= 0) & (root - lo < 0.7 * tolerance), lo + 0.95 * tolerance, x)
     x = np.where((hi - root >= 0) & (hi - root < 0.7 * tolerance), hi - 0.95 * tolerance, x)
     with np.errstate(invalid="ignore"):

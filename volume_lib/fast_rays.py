@@ -172,8 +172,6 @@ class FastRays(Evaluator):
             for a in range(0, len(rows), group):
                 chosen = self._selection(rows[a : a + group])
                 results.append(self._evaluate_group(chosen, c[a : a + group], parts))
-        if not results:
-            return np.empty((0, landscape + 1)), np.empty((0, landscape + 1))
         self.samples_evaluated += len(rows) * samples
         losses, corrects = (torch.cat(parts) for parts in zip(*results, strict=True))
         return self._means(losses, landscape, stride), self._means(corrects, landscape, stride)

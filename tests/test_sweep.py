@@ -1,0 +1,220 @@
+"""The sweep on real minima: float64, dense scans, resuming after a kill, memory, bad input."""
+
+from __future__ import annotations
+
+import copy
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import torch
+
+from volume_lib import storage
+from volume_lib.directions import draw_batch
+from volume_lib.errors import InputError
+from volume_lib.fast_rays import FastRays
+from volume_lib.problems import get_problem
+from volume_lib.scaling import compute_scale
+from volume_lib.splits import make_dataset
+from volume_lib.sweep import run_sweep
+from volume_lib.training import train_models
+
+LEVELS = (0, 60, 340)
+SWEEP = {"num_directions": 40, "loss_thresholds": [0.1, 0.05]}
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """Three swiss-roll minima trained far below the thresholds, and their folder."""
+    folder = tmp_path_factory.mktemp("run") / "models_and_data"
+    problem = get_problem("swiss_roll")
+    dataset = make_dataset(problem, base_data_size=60, dataset_quantities=LEVELS, data_seed=0)
+    models = train_models(
+        problem, dataset, folder=folder, model_seed=0, epochs=600, batch_size=100, target_train_loss=0.005
+    )
+    assert all(trained.train_loss[-1] < 0.02 for trained in models)
+    return problem, models, dataset, folder
+
+
+def radii(path, threshold):
+    """Threshold radii by the scan rule, as any reader of the file would find them."""
+    found = []
+    for ray in storage.load_sweep(path).wiggle_results:
+        above = ~(ray["loss"] <= threshold)
+        found.append(
+            ray["coefficients"][np.argmax(above)] * ray["perturbation_norm"] if above.any() else np.inf
+        )
+    return np.array(found)
+
+
+@pytest.fixture(scope="module")
+def swept(run, tmp_path_factory):
+    problem, models, dataset, _ = run
+    folder = tmp_path_factory.mktemp("swept")
+    return folder, run_sweep(problem, models, dataset, folder, **SWEEP)
+
+
+def test_one_file_for_every_minimum_and_landscape_not_larger_than_its_data(run, swept):
+    folder, paths = swept
+    names = [path.relative_to(folder).as_posix() for path in paths]
+    assert names == [
+        "data_0/data_0.npz", "data_0/data_60.npz", "data_60/data_60.npz",
+        "data_0/data_340.npz", "data_60/data_340.npz", "data_340/data_340.npz",
+    ]  # fmt: skip
+    sweep = storage.load_sweep(paths[4])
+    assert (sweep.additional_data, sweep.model_trained_data, sweep.base_dataset_size) == (60, 340, 60)
+    assert [ray["perturbation_seed"] for ray in sweep.wiggle_results] == list(range(40))
+    weights = run[1][2].model.state_dict()
+    assert all(np.array_equal(sweep.state_dict[name], weights[name].numpy()) for name in weights)
+
+
+def test_radii_against_float64_bisection(run, swept):
+    """Relative error at most 1e-6 in at least 99.9 % of (direction, model, landscape, threshold)."""
+    problem, models, dataset, _ = run
+    errors = []
+    for trained in models:
+        levels = [level for level in LEVELS if level <= trained.additional_data]
+        x, y = dataset.upto(levels[-1])
+        model = copy.deepcopy(trained.model).double()
+        rays = FastRays(
+            problem, model, x.double(), y.double(), [60 + level for level in levels],
+            compute_scale("filter", trained.model),
+        )  # fmt: skip
+        sweeps = [
+            storage.load_sweep(storage.sweep_path(swept[0], "data", level, "additional", trained.value))
+            for level in levels
+        ]
+        rays.load(draw_batch(range(40), len(rays.theta)))
+        rows = np.arange(40)
+        for k, sweep in enumerate(sweeps):
+            for threshold in SWEEP["loss_thresholds"]:
+                found = np.array([
+                    ray["coefficients"][np.argmax(ray["loss"] > threshold)] for ray in sweep.wiggle_results
+                ])  # fmt: skip
+                lo, hi = found * (1 - 1e-4), found * (1 + 1e-4)
+                for _ in range(24):
+                    middle = (lo + hi) / 2
+                    above = rays(rows, middle, k)[0][:, k] > threshold
+                    lo, hi = np.where(above, lo, middle), np.where(above, middle, hi)
+                errors.append(np.abs(found / hi - 1))
+    errors = np.concatenate(errors)
+    assert np.mean(errors <= 1e-6) >= 0.999, f"worst {errors.max():.2e}"
+
+
+def test_first_crossings_against_a_dense_scan(run, swept):
+    """2,000 points up to each radius: none above the threshold, on at least 99.5 % of the rays."""
+    problem, models, dataset, _ = run
+    trained, level, threshold = models[2], 340, 0.1
+    x, y = dataset.upto(level)
+    rays = FastRays(problem, trained.model, x, y, [len(x)], compute_scale("filter", trained.model))
+    rays.load(draw_batch(range(40), len(rays.theta)))
+    sweep = storage.load_sweep(storage.sweep_path(swept[0], "data", level, "additional", 340))
+    found = np.array(
+        [ray["coefficients"][np.argmax(ray["loss"] > threshold)] for ray in sweep.wiggle_results]
+    )
+    earlier = np.zeros(40, dtype=bool)
+    for fraction in np.linspace(0, 1, 2000, endpoint=False):
+        earlier |= rays(np.arange(40), fraction * found, 0)[0][:, 0] > threshold * (1 + 1e-5)
+    assert earlier.mean() <= 0.005
+
+
+def test_the_grids_radius_is_the_crossings_rounded_up(run, swept, tmp_path):
+    problem, models, dataset, _ = run
+    options = SWEEP | {"num_directions": 5}
+    paths = run_sweep(problem, models, dataset, tmp_path, search="grid", **options)
+    grid = np.linspace(0, 1, 100) ** 2
+    for coarse_path, fine_path in zip(paths, swept[1], strict=True):
+        coarse, fine = storage.load_sweep(coarse_path), storage.load_sweep(fine_path)
+        for threshold in SWEEP["loss_thresholds"]:
+            for a, b in zip(coarse.wiggle_results, fine.wiggle_results, strict=False):
+                crossing = b["coefficients"][np.argmax(b["loss"] > threshold)]
+                np.testing.assert_array_equal(a["coefficients"], grid)
+                assert a["coefficients"][np.argmax(a["loss"] > threshold)] == grid[grid >= crossing][0]
+
+
+def test_batches_budgets_and_company_change_nothing_beyond_the_tolerance(run, swept, tmp_path):
+    problem, models, dataset, _ = run
+    run_sweep(problem, models[2:], dataset, tmp_path / "small", memory_budget=2e6, **SWEEP)
+    run_sweep(problem, models[2:], dataset, tmp_path / "alone", landscape_levels=[340], **SWEEP)
+    for folder, levels in (("small", LEVELS), ("alone", [340])):
+        for level in levels:
+            name = f"data_{level}/data_340.npz"
+            for threshold in SWEEP["loss_thresholds"]:
+                np.testing.assert_allclose(
+                    radii(tmp_path / folder / name, threshold), radii(swept[0] / name, threshold), rtol=1e-6
+                )
+
+
+def test_done_files_are_kept_and_other_settings_or_weights_are_swept_again(run, tmp_path):
+    problem, models, dataset, _ = run
+    options = {"num_directions": 3, "loss_thresholds": [0.1]}
+    paths = run_sweep(problem, models[:2], dataset, tmp_path, **options)
+    before = [path.stat().st_mtime_ns for path in paths]
+    assert run_sweep(problem, models[:2], dataset, tmp_path, **options) == paths
+    assert [path.stat().st_mtime_ns for path in paths] == before
+    paths[0].write_bytes(paths[0].read_bytes()[:100])  # damaged: only its model is swept again
+    run_sweep(problem, models[:2], dataset, tmp_path, **options)
+    assert [path.stat().st_mtime_ns != old for path, old in zip(paths, before, strict=True)] == [
+        True,
+        False,
+        False,
+    ]
+    run_sweep(problem, models[:2], dataset, tmp_path, **(options | {"num_directions": 4}))
+    assert len(storage.load_sweep(paths[2]).wiggle_results) == 4
+    retrained = copy.deepcopy(models[1])
+    with torch.no_grad():
+        next(retrained.model.parameters()).mul_(1.01)
+    stamp = paths[1].stat().st_mtime_ns
+    run_sweep(problem, [models[0], retrained], dataset, tmp_path, **(options | {"num_directions": 4}))
+    assert paths[1].stat().st_mtime_ns != stamp
+
+
+def test_killed_at_random_moments_and_resumed_gives_the_same_files(run, swept, tmp_path):
+    program = (
+        "import sys; from volume_lib import storage; from volume_lib.problems import get_problem\n"
+        "from volume_lib.sweep import run_sweep\n"
+        "models, dataset = storage.load_models_and_data(sys.argv[1])\n"
+        "print('ready', flush=True)\n"
+        "run_sweep(get_problem('swiss_roll'), models, dataset, sys.argv[2], num_directions=40,"
+        " loss_thresholds=[0.1, 0.05])\n"
+    )
+    command = [sys.executable, "-c", program, str(run[3]), str(tmp_path)]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    generator = np.random.default_rng(int(time.time()))
+    for _ in range(3):
+        with subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment
+        ) as process:
+            assert process.stdout.readline() == b"ready\n"
+            time.sleep(generator.uniform(0, 1.0))
+            process.send_signal(signal.SIGKILL)
+    subprocess.run(command, check=True, capture_output=True, env=environment)
+    for path in swept[1]:
+        name = path.relative_to(swept[0])
+        for threshold in SWEEP["loss_thresholds"]:
+            np.testing.assert_allclose(radii(tmp_path / name, threshold), radii(path, threshold), rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"num_directions": 0}, "num_directions"),
+        ({"loss_thresholds": [0.1, 0]}, "loss_thresholds"),
+        ({"loss_thresholds": []}, "loss_thresholds"),
+        ({"acc_threshold": 1.5}, "acc_threshold"),
+        ({"search": "newton"}, "search"),
+        ({"scaling": "layer"}, "scaling"),
+        ({"landscape_levels": [0, 9999]}, "landscape_levels"),
+        ({"max_coefficient": -1}, "max_coefficient"),
+        ({"device": "abacus"}, "device"),
+    ],
+)
+def test_bad_input_is_refused_before_anything_is_written(run, tmp_path, change, says):
+    problem, models, dataset, _ = run
+    with pytest.raises(InputError, match=says):
+        run_sweep(problem, models, dataset, tmp_path / "out", **(SWEEP | change))
+    assert not (tmp_path / "out").exists()
