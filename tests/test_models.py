@@ -1,12 +1,15 @@
 """Networks: stem and tail, stacks, and sizes."""
 
+import warnings
+
 import pytest
 import torch
 import torch.nn.functional as F
 from torch.func import functional_call, stack_module_state, vmap
 
 from volume_lib.errors import InputError
-from volume_lib.models import CNN, MLP
+from volume_lib.models import CNN, GPT, MLP
+from volume_lib.problems import get_problem
 
 GENERATOR_SEED = 0
 
@@ -111,3 +114,128 @@ def test_stacked_mlps_are_the_mlps_one_by_one():
 def test_an_image_has_room_for_its_convolutions(channels):
     with pytest.raises(InputError, match="channels"):
         CNN(3, 8, channels, 6, 10)
+
+
+# ---- GPT
+
+
+def build_gpt():
+    return build(GPT, 11, 6, 8, 2, 2)
+
+
+def plain_gpt(p, x):
+    """The transformer's formulas, one sample and one head at a time."""
+    width, heads = 8, 2
+    size = width // heads
+
+    def norm(h, name):
+        centred = h - h.mean(-1, keepdim=True)
+        spread = (centred**2).mean(-1, keepdim=True)
+        return centred / (spread + 1e-5).sqrt() * p[f"{name}.weight"] + p[f"{name}.bias"]
+
+    def linear(h, name):
+        return h @ p[f"{name}.weight"].T + p[f"{name}.bias"]
+
+    logits = []
+    for tokens in x:
+        h = torch.stack(
+            [p["token_embedding.weight"][t] + p["position_embedding.weight"][i] for i, t in enumerate(tokens)]
+        )
+        for b in range(2):
+            qkv = linear(norm(h, f"blocks.{b}.attention_norm"), f"blocks.{b}.query_key_value")
+            mixed = torch.zeros_like(h)
+            for head in range(heads):
+                q, k, v = (
+                    qkv[:, part * width + head * size : part * width + (head + 1) * size] for part in range(3)
+                )
+                rows = []
+                for t in range(len(tokens)):
+                    scores = torch.stack([q[t] @ k[s] / size**0.5 for s in range(t + 1)])
+                    shares = scores.exp() / scores.exp().sum()
+                    rows.append(sum(share * v[s] for s, share in enumerate(shares)))
+                mixed[:, head * size : (head + 1) * size] = torch.stack(rows)
+            h = h + linear(mixed, f"blocks.{b}.projection")
+            a = linear(norm(h, f"blocks.{b}.expansion_norm"), f"blocks.{b}.expansion")
+            gelu = 0.5 * a * (1 + torch.erf(a / 2**0.5))
+            h = h + linear(gelu, f"blocks.{b}.contraction")
+        logits.append(norm(h, "norm") @ p["token_embedding.weight"].T)
+    return torch.stack(logits)
+
+
+def test_gpts_loss_and_gradients_are_those_of_the_formulas():
+    model = build_gpt()
+    with torch.no_grad():  # away from the small initial values, where mistakes would hide
+        for parameter in model.parameters():
+            parameter.add_(0.3 * normal(*parameter.shape))
+    generator = torch.Generator().manual_seed(1)
+    x, y = torch.randint(11, (2, 3, 6), generator=generator)
+    problem = get_problem("shakespeare")
+    loss = problem.loss(model(x), y)
+    parameters = dict(model.named_parameters())
+    outputs = plain_gpt(parameters, x)
+    log_shares = outputs - outputs.exp().sum(-1, keepdim=True).log()
+    plain = -torch.stack([log_shares[i, t, y[i, t]] for i in range(3) for t in range(6)]).mean()
+    torch.testing.assert_close(model(x), outputs)
+    torch.testing.assert_close(loss, plain)
+    ours = torch.autograd.grad(loss, list(parameters.values()))
+    theirs = torch.autograd.grad(plain, list(parameters.values()))
+    torch.testing.assert_close(ours, theirs)
+
+
+def test_gpt_sees_no_future_token():
+    model = build_gpt()
+    x = torch.arange(6)[None]
+    changed = x.clone()
+    changed[0, 4] = 9
+    before, after = model(x), model(changed)
+    torch.testing.assert_close(before[:, :4], after[:, :4], rtol=0, atol=0)
+    assert (before[:, 4:] - after[:, 4:]).abs().max() > 1e-4
+
+
+def test_gpts_stem_is_affine_and_its_tied_weights_count_once():
+    model = build_gpt()
+    x = torch.randint(11, (3, 6), generator=torch.Generator().manual_seed(0))
+    parameters = dict(model.named_parameters())
+    direction = {name: normal(*parameters[name].shape) for name in model.stem_parameter_names}
+    start, along = model.stem(x), functional_call(StemOf(model), wrapped(direction), (x,))
+    for c in (0.5, 30.0):
+        moved = {name: parameters[name] + c * direction[name] for name in direction}
+        at = functional_call(StemOf(model), wrapped(moved), (x,))
+        torch.testing.assert_close(at, start + c * along, rtol=1e-13, atol=1e-12)
+    torch.testing.assert_close(model(x), model.tail(start))
+    # what the tail takes from the stem is what it declares
+    gradients = torch.autograd.grad(
+        model.tail(start.detach()).sum(),
+        [parameters[n] for n in model.stem_parameter_names],
+        allow_unused=True,
+    )
+    used = [n for n, g in zip(model.stem_parameter_names, gradients, strict=True) if g is not None]
+    assert used == list(model.tied_parameter_names)
+    # 11·8 token weights, once: also as the output layer
+    by_hand = 11 * 8 + 6 * 8 + 2 * (4 * 8 + 3 * 8 * 8 + 3 * 8 + 8 * 8 + 8 + 8 * 8 * 4 * 2 + 4 * 8 + 8) + 2 * 8
+    assert sum(p.numel() for p in parameters.values()) == by_hand
+    moved = functional_call(model, {"token_embedding.weight": torch.zeros(11, 8).double()}, (x,))
+    assert moved.abs().max() == 0  # the output layer went with it
+
+
+def wrapped(values):
+    return {f"model.{name}": value for name, value in values.items()}
+
+
+def test_gpt_runs_under_vmap_without_falling_back_to_a_loop():
+    model = build_gpt()
+    x = torch.randint(11, (3, 6), generator=torch.Generator().manual_seed(0))
+    stacked = {name: torch.stack([p, 2 * p]) for name, p in model.named_parameters()}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        together = vmap(lambda p: functional_call(model, p, (x,)))(stacked)
+    for i, outputs in enumerate(together):
+        alone = functional_call(model, {name: p[i] for name, p in stacked.items()}, (x,))
+        torch.testing.assert_close(outputs, alone)
+
+
+def test_gpt_says_what_is_wrong():
+    with pytest.raises(InputError, match="width 9 must be a multiple of heads 2"):
+        GPT(11, 6, 9, 2, 2)
+    with pytest.raises(InputError, match="vocabulary, context, width, heads, layers"):
+        GPT(11, 6, 8, 2, 0)

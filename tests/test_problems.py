@@ -1,7 +1,10 @@
 """Problems: their data, losses, labels, and how a name leads to one."""
 
 import math
+import pickle
+import warnings
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -171,14 +174,45 @@ def test_binary_cross_entropy_and_accuracy_by_hand():
     assert problem.correct(outputs, y).tolist() == [1, 0, 0, 1]
 
 
-def test_losses_run_under_vmap():
+def test_squared_distance_by_hand():
+    problem = get_problem("modular_arithmetic_mse")
+    outputs = torch.zeros(3, 59)
+    outputs[0, 3], outputs[1, 4], outputs[2, 4] = 1, 1, 3
+    y = torch.tensor([4, 4, 5])
+    assert problem.per_sample_loss(outputs, y).tolist() == [2, 0, 10]
+    assert problem.correct(outputs, y).tolist() == [0, 1, 0]
+
+
+def test_a_windows_loss_and_accuracy_are_means_over_its_characters():
+    problem = get_problem("shakespeare")
+    outputs = torch.zeros(1, 3, 65)
+    outputs[0, 1, 7] = math.log(64)
+    y = torch.tensor([[7, 7, 9]])
+    expected = (math.log(65) + math.log(2) + math.log(65)) / 3
+    torch.testing.assert_close(problem.per_sample_loss(outputs, y), torch.tensor([expected]))
+    assert problem.correct(outputs, y).item() == pytest.approx(1 / 3)
+
+
+@pytest.mark.parametrize(
+    "name, shape, targets",
+    [
+        ("swiss_roll", (3, 8, 1), (8,)),
+        ("mnist", (3, 8, 10), (8,)),
+        ("modular_arithmetic", (3, 8, 59), (8,)),
+        ("modular_arithmetic_mse", (3, 8, 59), (8,)),
+        ("shakespeare", (3, 8, 5, 65), (8, 5)),
+    ],
+)
+def test_losses_run_under_vmap(name, shape, targets):
     generator = torch.Generator().manual_seed(0)
-    for name, outputs in (("swiss_roll", (3, 8, 1)), ("mnist", (3, 8, 10))):
-        problem = get_problem(name)
-        out = torch.randn(outputs, generator=generator)
-        y = torch.randint(problem.num_classes, (8,), generator=generator)
+    problem = get_problem(name)
+    out = torch.randn(shape, generator=generator)
+    y = torch.randint(problem.num_classes, targets, generator=generator)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # vmap warns where it falls back to a loop
         for f in (problem.per_sample_loss, problem.correct):
             together = torch.func.vmap(f, in_dims=(0, None))(out, y)
+            assert together.shape == (3, 8)
             torch.testing.assert_close(together, torch.stack([f(o, y) for o in out]))
 
 
@@ -229,16 +263,103 @@ def test_mnist_mlp_has_the_studys_size():
     assert sum(p.numel() for p in model.parameters()) == 235_146
 
 
-def test_missing_data_says_where_and_how(tmp_path, monkeypatch):
+PLACES = {
+    "mnist": ("MNIST/raw", "train-images-idx3-ubyte"),
+    "fashion_mnist": ("FashionMNIST/raw", "train-images-idx3-ubyte"),
+    "cifar10": ("cifar-10-batches-py", "data_batch_1"),
+    "svhn": ("svhn", "train_32x32.mat"),
+    "shakespeare": ("tinyshakespeare", "input.txt"),
+}
+
+
+@pytest.mark.parametrize("name", PLACES)
+def test_missing_data_says_where_and_how(name, tmp_path, monkeypatch):
     def no_network(*args, **kwargs):
         raise OSError("no network")
 
     monkeypatch.setattr("urllib.request.urlopen", no_network)
+    folder, file = PLACES[name]
     with pytest.raises(InputError) as error:
-        get_problem("mnist").load(tmp_path)
+        get_problem(name).load(tmp_path)
     message = str(error.value)
-    assert str(tmp_path / "MNIST" / "raw") in message and "train-images-idx3-ubyte" in message
-    assert "VOLUME_LIB_DATA" in message and "\n" not in message
+    assert str(tmp_path / folder) in message and file in message and "no network" in message
+    assert f"VOLUME_LIB_DATA to the folder that holds {folder}" in message and "\n" not in message
+
+
+def test_cifar_images_keep_their_channels_and_are_normalised(tmp_path, monkeypatch):
+    """A stand-in of CIFAR-10's files, one colour a channel, with the checksums switched off."""
+    from torchvision.datasets import CIFAR10
+
+    folder = tmp_path / "cifar-10-batches-py"
+    folder.mkdir()
+    image = np.zeros((3, 32, 32), dtype=np.uint8)
+    image[0], image[1], image[2, 0, 5] = 51, 102, 255
+    content = pickle.dumps({"data": np.stack([image.ravel()] * 4), "labels": [3, 1, 4, 1]})
+    for name in [*(f"data_batch_{i}" for i in range(1, 6)), "test_batch"]:
+        (folder / name).write_bytes(content)
+    (folder / "batches.meta").write_bytes(pickle.dumps({"label_names": ["a"] * 10}))
+    monkeypatch.setattr(CIFAR10, "_check_integrity", lambda self: True)
+    monkeypatch.setattr("torchvision.datasets.cifar.check_integrity", lambda *args: True)
+    data = get_problem("cifar10").load(tmp_path)
+    assert data.x_train.shape == (20, 3, 32, 32) and data.x_test.shape == (4, 3, 32, 32)
+    assert data.y_test.tolist() == [3, 1, 4, 1] and data.y_test.dtype == torch.int64
+    mean, std = torch.tensor([0.4914, 0.4822, 0.4465]), torch.tensor([0.2470, 0.2435, 0.2616])
+    torch.testing.assert_close(data.x_train[7, :, 9, 9], (torch.tensor([0.2, 0.4, 0.0]) - mean) / std)
+    torch.testing.assert_close(data.x_train[7, 2, 0, 5], (1 - mean[2]) / std[2])
+
+
+def test_modular_arithmetic_holds_every_pair_once():
+    problem = get_problem("modular_arithmetic")
+    data = problem.load()
+    x, y = torch.cat([data.x_train, data.x_test]), torch.cat([data.y_train, data.y_test])
+    pairs = x.view(-1, 2, 59)
+    assert torch.equal(pairs.sum(-1), torch.ones(59 * 59, 2))
+    a, b = pairs.argmax(-1).T
+    assert len((59 * a + b).unique()) == 59 * 59
+    assert all(answer == (int(i) + int(j)) % 59 for i, j, answer in zip(a, b, y, strict=True))
+    assert len(data.x_train) == round(0.8 * 59 * 59)
+
+
+def test_another_modulus_is_a_problem_of_ones_own(tmp_path):
+    (tmp_path / "small.py").write_text(
+        "from volume_lib.problems.modular_arithmetic import ModularArithmetic\n"
+        "class Small(ModularArithmetic):\n    modulus = 7\n"
+    )
+    problem = get_problem("small.py:Small", tmp_path)
+    data = problem.load()
+    assert problem.num_classes == 7 and problem.build_model({}, 0)(data.x_test).shape == (10, 7)
+
+
+def test_windows_are_pieces_of_the_text_and_what_follows(tmp_path):
+    text = "First Citizen:\nWe are accounted poor citizens, the patricians good. " * 60
+    (tmp_path / "tinyshakespeare").mkdir()
+    (tmp_path / "tinyshakespeare" / "input.txt").write_text(text)
+    problem = get_problem("shakespeare")
+    data = problem.load(tmp_path)
+    read = "".join(problem.class_names[i] for i in data.x_train.flatten())
+    following = "".join(problem.class_names[i] for i in data.y_train.flatten())
+    assert text.startswith(read) and text[1:].startswith(following)
+    assert len(data.x_train) == (round(0.9 * len(text)) - 1) // 64
+    tested = "".join(problem.class_names[i] for i in data.x_test.flatten())
+    assert text[round(0.9 * len(text)) :].startswith(tested) and tested
+    (tmp_path / "tinyshakespeare" / "input.txt").write_text(text + "\u00e9")
+    with pytest.raises(InputError, match=r"input.txt is damaged .unknown characters"):
+        problem.load(tmp_path)
+
+
+def test_poisoned_text_is_wrong_everywhere():
+    problem = get_problem("shakespeare")
+    y = torch.randint(65, (50, 64), generator=torch.Generator().manual_seed(0))
+    wrong = problem.wrong_labels(y, torch.Generator().manual_seed(1))
+    assert not (wrong == y).any() and wrong.max() < 65 and wrong.min() >= 0
+
+
+@pytest.mark.parametrize("name, n", [("swiss_roll", "4,353"), ("modular_arithmetic", "22,843")])
+def test_verify_prints_the_size_and_draws_samples(name, n, capsys):
+    ax = get_problem(name).verify()
+    printed = capsys.readouterr().out
+    assert f"MLP with {n} parameters" in printed and "training" in printed and "untrained: loss" in printed
+    assert ax.get_xlabel()
 
 
 def test_damaged_data_is_named(tmp_path):

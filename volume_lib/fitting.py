@@ -20,8 +20,8 @@ from volume_lib.errors import InputError
 from volume_lib.optimizers import OPTIMIZERS, SCHEDULES, sam_ascent
 from volume_lib.problems.base import Problem
 
-EVALUATION_BATCH = 2_500
-"""Samples that are evaluated at once."""
+EVALUATION_BATCH = 1_000
+"""Samples that are evaluated at once: enough to fill the cores, few enough for a transformer's memory."""
 
 
 @dataclass(frozen=True)
@@ -115,13 +115,14 @@ class Stack:
 
     def state_dict(self, row: int) -> dict[str, Tensor]:
         """A copy of one model's parameters and buffers, on the CPU."""
-        parameters = self.parameters[row].detach().cpu()
-        state = {name: buffer.detach().cpu().clone() for name, buffer in self.template.named_buffers()}
-        begin = 0
-        for name, parameter in self.template.named_parameters():
-            state[name] = parameters[begin : begin + parameter.numel()].view(parameter.shape).clone()
-            begin += parameter.numel()
-        return state
+        own = self.parameters[row].detach().cpu()
+        shapes = {name: parameter.shape for name, parameter in self.template.named_parameters()}
+        parts = own.split([shape.numel() for shape in shapes.values()])
+        parameters = {
+            name: part.view(shape).clone() for part, (name, shape) in zip(parts, shapes.items(), strict=True)
+        }
+        state = {name: value.detach().cpu().clone() for name, value in self.template.state_dict().items()}
+        return state | parameters
 
 
 def flat_parameters(model: nn.Module) -> Tensor:

@@ -102,6 +102,73 @@ class CNN(nn.Module):
         return self.tail(self.stem(x))
 
 
+class Block(nn.Module):
+    """Causal self-attention, then a two-layer network, each added to what it reads through a layer norm."""
+
+    def __init__(self, width: int, heads: int):
+        super().__init__()
+        self.heads = heads
+        self.attention_norm = nn.LayerNorm(width)
+        self.query_key_value = nn.Linear(width, 3 * width)
+        self.projection = nn.Linear(width, width)
+        self.expansion_norm = nn.LayerNorm(width)
+        self.expansion = nn.Linear(width, 4 * width)
+        self.contraction = nn.Linear(4 * width, width)
+
+    def forward(self, h: Tensor) -> Tensor:
+        h = h + self.projection(self._attention(self.attention_norm(h)))
+        return h + self.contraction(F.gelu(self.expansion(self.expansion_norm(h))))
+
+    def _attention(self, h: Tensor) -> Tensor:
+        # written out: the fused kernels have no forward derivative, and are not batched over parameters
+        count, length, width = h.shape
+        q, k, v = (
+            part.view(count, length, self.heads, width // self.heads).transpose(1, 2)
+            for part in self.query_key_value(h).chunk(3, dim=-1)
+        )
+        scores = q @ k.mT * (width // self.heads) ** -0.5
+        future = torch.ones(length, length, dtype=torch.bool, device=h.device).triu(1)
+        shares = scores.masked_fill(future, float("-inf")).softmax(-1)
+        return (shares @ v).transpose(1, 2).reshape(count, length, width)
+
+
+class GPT(nn.Module):
+    """A transformer that predicts the next token; the output layer is the token embedding, transposed.
+
+    Takes tokens (N, length ≤ context), returns logits (N, length, vocabulary). The tied weights are one
+    parameter: they are counted once, and a perturbation moves both uses alike.
+    """
+
+    stem_parameter_names = ("token_embedding.weight", "position_embedding.weight")
+    tied_parameter_names = ("token_embedding.weight",)
+    """Parameters of the stem that the tail uses too."""
+
+    def __init__(self, vocabulary: int, context: int, width: int, heads: int, layers: int):
+        super().__init__()
+        _positive("vocabulary, context, width, heads, layers", [vocabulary, context, width, heads, layers])
+        if width % heads:
+            raise InputError(f"model: width {width} must be a multiple of heads {heads}")
+        self.token_embedding = nn.Embedding(vocabulary, width)
+        self.position_embedding = nn.Embedding(context, width)
+        self.blocks = nn.ModuleList(Block(width, heads) for _ in range(layers))
+        self.norm = nn.LayerNorm(width)
+        # the embeddings double as output weights, where PyTorch's unit variance would be far too large
+        for embedding in (self.token_embedding, self.position_embedding):
+            nn.init.normal_(embedding.weight, std=0.02)
+
+    def stem(self, x: Tensor) -> Tensor:
+        positions = torch.arange(x.shape[-1], device=x.device)
+        return self.token_embedding(x) + self.position_embedding(positions)
+
+    def tail(self, h: Tensor) -> Tensor:
+        for block in self.blocks:
+            h = block(h)
+        return F.linear(self.norm(h), self.token_embedding.weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.tail(self.stem(x))
+
+
 def _positive(name: str, sizes: Sequence[int]) -> list[int]:
     if isinstance(sizes, int) or not all(isinstance(size, int) and size > 0 for size in sizes):
         raise InputError(f"model: {name} must be a list of positive whole numbers, not {sizes!r}")

@@ -121,9 +121,8 @@ def _images(problem: Problem, x: Tensor, y: Tensor, ax: Axes) -> Axes:
 
 
 def _pairs(problem: Problem, x: Tensor, y: Tensor, ax: Axes) -> Axes:
-    pairs = x.reshape(len(x), -1)[:, :2]
-    if pairs.is_floating_point() and pairs.shape[1] == 2:
-        pairs = pairs.round()
+    pairs = x.reshape(len(x), 2, -1)
+    pairs = pairs.argmax(-1) if pairs.shape[-1] > 1 else pairs.squeeze(-1).round()  # one-hot, or numbers
     answer = y.reshape(len(y), -1)[:, 0].long()
     size = int(max(pairs.max().item() + 1, 2))
     table = torch.full((size, size), float("nan"))
@@ -135,9 +134,22 @@ def _pairs(problem: Problem, x: Tensor, y: Tensor, ax: Axes) -> Axes:
 
 def _sequences(problem: Problem, x: Tensor, y: Tensor, ax: Axes) -> Axes:
     rows = x[:12].reshape(min(12, len(x)), -1)[:, :64]
+    names = problem.class_names
+    if names and all(len(name) == 1 for name in names):
+        return _text(["".join(names[token] for token in row) for row in rows.tolist()], ax)
     image = ax.imshow(rows.float().numpy(), cmap="viridis", aspect="auto", interpolation="nearest")
     _colour_bar(ax, image, "token")
     return style.finish(ax, "position", "sample")
+
+
+def _text(rows: list[str], ax: Axes) -> Axes:
+    for i, row in enumerate(rows):
+        shown = row.replace("\n", "↵").replace("$", r"\$")
+        ax.text(0, -i, shown, family="monospace", fontsize=style.SMALL * 0.75, va="center")
+    ax.set_xlim(-0.01, 1)
+    ax.set_ylim(0.7 - len(rows), 0.7)
+    ax.set_axis_off()
+    return ax
 
 
 def _rows(problem: Problem, x: Tensor, y: Tensor, ax: Axes) -> Axes:

@@ -16,6 +16,12 @@ __all__ = ["Problem", "data_root", "get_problem", "problem_names"]
 _PROBLEMS = {
     "swiss_roll": ("swiss_roll", "SwissRoll"),
     "mnist": ("images", "Mnist"),
+    "fashion_mnist": ("images", "FashionMnist"),
+    "cifar10": ("images", "Cifar10"),
+    "svhn": ("images", "Svhn"),
+    "modular_arithmetic": ("modular_arithmetic", "ModularArithmetic"),
+    "modular_arithmetic_mse": ("modular_arithmetic", "ModularArithmeticSquared"),
+    "shakespeare": ("shakespeare", "Shakespeare"),
 }
 
 

@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from volume_lib.errors import InputError
 from volume_lib.models import CNN, MLP
 from volume_lib.problems.base import Problem, data_root
+from volume_lib.problems.files import find_or_download
 from volume_lib.records import Data
 
 
@@ -32,7 +32,7 @@ class ImageProblem(Problem):
     """What the files are called, for the message that says they are missing."""
 
     def read(self, root: Path, train: bool, download: bool) -> tuple[Any, Any]:
-        """Images as bytes, (N, size, size) or (N, channels, size, size), and labels, from torchvision."""
+        """Images as bytes, (N, [channels,] size, size), and labels, from torchvision."""
         raise NotImplementedError
 
     def load(self, root: Path | None = None) -> Data:
@@ -42,35 +42,13 @@ class ImageProblem(Problem):
         return Data(x_train, y_train, x_test, y_test)
 
     def _split(self, root: Path, train: bool) -> tuple[Tensor, Tensor]:
-        images, labels = self._read_or_download(root, train)
+        images, labels = find_or_download(
+            lambda download: self.read(root, train, download), self.name, root, self.folder, self.files
+        )
         # one float copy of the data, normalised in place
         x = torch.as_tensor(images).reshape(-1, *self.shape).to(torch.float32)
         mean, std = (torch.tensor(v).view(1, -1, 1, 1) for v in (self.mean, self.std))
         return x.div_(255 * std).sub_(mean / std), torch.as_tensor(labels).long()
-
-    def _read_or_download(self, root: Path, train: bool) -> tuple[Any, Any]:
-        try:
-            return self.read(root, train, download=False)
-        except (RuntimeError, OSError) as error:
-            absent = isinstance(error, FileNotFoundError) or "not found" in str(error)
-            if not absent:
-                raise InputError(
-                    f"{self._place(root)}: {_one_line(error)}; delete the folder and place them anew"
-                ) from error
-        except (ValueError, EOFError, AssertionError) as error:
-            raise InputError(
-                f"{self._place(root)} are damaged ({_one_line(error)}); delete the folder and place them anew"
-            ) from error
-        try:
-            return self.read(root, train, download=True)
-        except Exception as error:
-            raise InputError(
-                f"{self.name}: not in {root / self.folder}, and no download ({_one_line(error)}). "
-                f"Place {self.files} there, or set VOLUME_LIB_DATA to the folder that holds {self.folder}"
-            ) from error
-
-    def _place(self, root: Path) -> str:
-        return f"{self.files} in {root / self.folder}"
 
     def default_model_kwargs(self, model_class: str) -> dict[str, Any]:
         channels, size, _ = self.shape
@@ -108,5 +86,60 @@ class Mnist(ImageProblem):
         return data.data, data.targets
 
 
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
+class FashionMnist(ImageProblem):
+    """Pieces of clothing: 60,000 training and 10,000 test images of 28×28 pixels."""
+
+    name = "fashion_mnist"
+    class_names = (
+        "T-shirt", "trousers", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "boot",
+    )  # fmt: skip
+    shape = (1, 28, 28)
+    mean = (0.2860,)
+    std = (0.3530,)
+    hidden_dims = (256, 128)
+    folder = "FashionMNIST/raw"
+    files = Mnist.files
+
+    def read(self, root: Path, train: bool, download: bool) -> tuple[Tensor, Tensor]:
+        from torchvision.datasets import FashionMNIST
+
+        data = FashionMNIST(root, train=train, download=download)
+        return data.data, data.targets
+
+
+class Cifar10(ImageProblem):
+    """Colour photographs of animals and vehicles: 50,000 training and 10,000 test images of 32×32 pixels."""
+
+    name = "cifar10"
+    class_names = ("plane", "car", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+    shape = (3, 32, 32)
+    mean = (0.4914, 0.4822, 0.4465)
+    std = (0.2470, 0.2435, 0.2616)
+    hidden_dims = (512, 256)
+    folder = "cifar-10-batches-py"
+    files = "data_batch_1 to data_batch_5, test_batch and batches.meta (the Python version)"
+
+    def read(self, root: Path, train: bool, download: bool) -> tuple[Any, list[int]]:
+        from torchvision.datasets import CIFAR10
+
+        data = CIFAR10(root, train=train, download=download)
+        return data.data.transpose(0, 3, 1, 2), data.targets
+
+
+class Svhn(ImageProblem):
+    """House numbers in the street: 73,257 training and 26,032 test images of 32×32 pixels, one digit each."""
+
+    name = "svhn"
+    class_names = tuple("0123456789")
+    shape = (3, 32, 32)
+    mean = (0.4377, 0.4438, 0.4728)
+    std = (0.1980, 0.2010, 0.1970)
+    hidden_dims = (512, 256)
+    folder = "svhn"
+    files = "train_32x32.mat, test_32x32.mat"
+
+    def read(self, root: Path, train: bool, download: bool) -> tuple[Any, Any]:
+        from torchvision.datasets import SVHN
+
+        data = SVHN(root / self.folder, split="train" if train else "test", download=download)
+        return data.data, data.labels

@@ -1,0 +1,39 @@
+"""Data sets that lie in files: found, downloaded when missing, and otherwise explained."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from volume_lib.errors import InputError
+
+
+def find_or_download(read: Callable[[bool], Any], name: str, root: Path, folder: str, files: str) -> Any:
+    """``read(False)``, which reads the files; where they are missing ``read(True)``, which downloads them.
+
+    Raises InputError saying where problem ``name`` looked (``folder`` in ``root``) and for what (``files``)
+    when they are missing and cannot be downloaded, and when they cannot be read.
+    """
+    place = f"{files} in {root / folder}"
+    try:
+        return read(False)
+    except (RuntimeError, OSError) as error:
+        # torchvision's word for missing files, and Python's
+        if "not found" not in str(error) and not isinstance(error, FileNotFoundError):
+            raise InputError(f"{place}: {_one_line(error)}; place them anew") from error
+    except InputError:
+        raise
+    except Exception as error:
+        raise InputError(f"{place} are damaged ({_one_line(error)}); delete and place them anew") from error
+    try:
+        return read(True)
+    except Exception as error:
+        raise InputError(
+            f"{name}: not in {root / folder}, and no download ({_one_line(error)}). Place {files} "
+            f"there, or set VOLUME_LIB_DATA to the folder that holds {folder}"
+        ) from error
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
