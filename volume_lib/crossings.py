@@ -214,7 +214,7 @@ class Crossing:
                 self._descend(rays, points, k, stride, rows, start, ratio, targets)
             if c >= self.max_coefficient:
                 break
-            rows = rows[~np.all([t.exceeded(points[k], rows).any(axis=1) for t in targets], axis=0)]
+            rows = rows[np.max([bracket(points[k], rows, t)[1] for t in targets], axis=0) > c]
             c *= ratio
 
     def _descend(self, rays, points, k, stride, rows, start, ratio, targets) -> None:
