@@ -1,5 +1,6 @@
 import math
 
+import numpy as np
 import pytest
 import torch
 from curvlinops import GGNLinearOperator
@@ -11,7 +12,7 @@ from volume_lib.models import CNN, MLP
 from volume_lib.problems.analytic import box, log_spectrum, quadratic_bowl
 from volume_lib.problems.images import Mnist
 from volume_lib.problems.swiss_roll import SwissRoll
-from volume_lib.scaling import compute_scale, filter_scale
+from volume_lib.scaling import compute_scale, filter_scale, log_det
 
 
 def classifier(seed=0, samples=12):
@@ -77,7 +78,8 @@ def test_a_bowl_gets_the_inverse_root_of_its_spectrum(n, decades):
     bowl = quadratic_bowl(spectrum)
     data = bowl.dataset()
     scale = compute_scale("curvature", bowl.minimum().model, bowl, *data.upto(0))
-    assert scale.double() == pytest.approx(spectrum**-0.5, rel=1e-6)
+    expected = spectrum**-0.5 / np.exp(np.mean(np.log(spectrum**-0.5)))
+    assert scale.numpy() == pytest.approx(expected, rel=1e-6)
 
 
 def test_without_curvature_the_filter_scaling_remains():
@@ -93,6 +95,7 @@ def test_a_parameter_that_does_nothing_moves_as_in_filter_scaling():
     scale = compute_scale("curvature", model, Mnist(), x, y)
     assert torch.isfinite(scale).all()
     assert (scale > 0).all()
+    assert log_det(scale) == pytest.approx(0, abs=1e-4)  # so that log E[r^n] compares between minima
     silent = scale[:20].reshape(5, 4)[:, 1]
     ratio = silent / filter_scale(model)[:20].reshape(5, 4)[:, 1]
     assert ratio.tolist() == pytest.approx([float(ratio[0])] * 5, rel=1e-5)

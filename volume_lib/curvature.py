@@ -14,6 +14,10 @@ parameters so far that they wake. So the curvature is averaged over points on ra
 has risen by :data:`RISE`, rays that are themselves drawn with the scaling found so far, until the two
 agree. A quadratic has the same curvature everywhere, and loses nothing by it.
 
+**Determinant.** Every minimum has its own curvature, and a common factor of ``S`` is free. It is chosen so
+that ``det S = 1``: then ``log E[r^n]`` of different minima differ as their log volumes do, and every
+comparison that is made by it holds in these coordinates too.
+
 **Damping.** The rounds start from the filter scaling. From one to the next, no parameter's displacement
 grows more than :data:`GROWTH`-fold; this is the damping ``(GROWTH · previous displacement)^(-2)``, as a
 maximum with the curvature rather than added to it so that it is gone once the rounds agree. A parameter
@@ -50,7 +54,7 @@ _CHUNK_ELEMENTS = 2**23
 
 @torch.no_grad()
 def curvature_scale(model: nn.Module, start: Tensor, problem: Problem, x: Tensor, y: Tensor) -> Tensor:
-    """``S_i = (λ_i + damping)^(-1/2)`` (n,) float32 on the CPU, with ``λ`` in nats per squared parameter.
+    """``S_i ∝ (λ_i + damping)^(-1/2)``, of determinant 1: (n,) float32 on the CPU.
 
     ``start`` (n,) is the scaling to begin with; ``x`` (N, …) and ``y`` (N,) are the samples of the loss.
     Seeded: the same model and data give the same scaling. A round takes ``POINTS · SAMPLES`` gradients of
@@ -82,7 +86,7 @@ def curvature_scale(model: nn.Module, start: Tensor, problem: Problem, x: Tensor
             settled = torch.allclose(displacement, before, rtol=1e-5, atol=0)
             if settled or (number >= ROUNDS and limited < 1e-3):
                 break
-    return (displacement / unit).float()
+    return (displacement / displacement.log().mean().exp()).float()
 
 
 def _displacement(curvature: Tensor, previous: Tensor, unit: float) -> tuple[Tensor, float]:

@@ -6,7 +6,7 @@ The ray of a direction ``g`` is ``θ + c·S·g``. ``S`` does not change which lo
 =============  ==========================================================================================
 ``none``       ``S = 1``
 ``filter``     each output row's norm for parameters of two or more dimensions, 1 for the others
-``curvature``  ``(curvature + damping)^(-1/2)`` for each parameter (:mod:`volume_lib.curvature`)
+``curvature``  ``∝ (curvature + damping)^(-1/2)``, determinant 1 (:mod:`volume_lib.curvature`)
 =============  ==========================================================================================
 """
 
@@ -75,7 +75,7 @@ def filter_scale(model: nn.Module, *_unused: object) -> Tensor:
 
 
 def curvature_scale(model: nn.Module, problem: Problem | None, x: Tensor | None, y: Tensor | None) -> Tensor:
-    """``(curvature + damping)^(-1/2)``, starting from the filter scaling."""
+    """``∝ (curvature + damping)^(-1/2)``, starting from the filter scaling."""
     if problem is None or x is None or y is None:
         raise InputError('scaling "curvature" needs the problem, x and y: it is the curvature of their loss')
     return curvature.curvature_scale(model, filter_scale(model), problem, x, y)

@@ -1,0 +1,139 @@
+"""Volumes in words: a table of the minima with what each number is worth, and which order is beyond doubt.
+
+Both read a ``results.json`` as :func:`volume_lib.volume.estimate_volumes` returns it or
+:func:`volume_lib.storage.load_results` reads it.
+"""
+
+from __future__ import annotations
+
+import html
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+from volume_lib.records import ADDITIONAL
+
+RELIABLE_DIRECTIONS = 50
+"""Effective directions from which a bootstrap interval covers as it should (see ``bootstrap_interval``)."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """Text cells under a header: ``print`` shows columns, a notebook shows an HTML table."""
+
+    header: tuple[str, ...]
+    rows: list[tuple[str, ...]]
+
+    def __str__(self) -> str:
+        widths = [max(map(len, column)) for column in zip(self.header, *self.rows, strict=True)]
+        lines = [self.header, tuple("-" * width for width in widths), *self.rows]
+        return "\n".join(
+            "  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True)) for line in lines
+        )
+
+    def _repr_html_(self) -> str:
+        def row(cells: Sequence[str], tag: str) -> str:
+            return "<tr>" + "".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in cells) + "</tr>"
+
+        body = "".join(row(cells, "td") for cells in self.rows)
+        return f"<table><thead>{row(self.header, 'th')}</thead><tbody>{body}</tbody></table>"
+
+
+def table(results: Mapping[str, Any]) -> Table:
+    """One row for each minimum: estimate, interval, resolution (nats), effective and uncrossed directions."""
+    header = ("minimum", "log E[r^n]", "95 % interval", "resolution", "effective directions", "never crossed")
+    has_volume = "log_volume_values" in results
+    rows = []
+    for i, name in enumerate(_names(results)):
+        low, high = results["log_exp_r_n_ci"][i]
+        row = (
+            name,
+            _nats(results["log_exp_r_n_values"][i]),
+            f"{_nats(low)} … {_nats(high)}" if high > -math.inf else "",
+            _small(results["log_exp_r_n_resolution"][i]),
+            f"{results['effective_directions'][i]:.1f} of {results['num_directions']:,}",
+            f"{results['num_censored'][i]:,}",
+        )
+        rows.append((*row, _nats(results["log_volume_values"][i])) if has_volume else row)
+    return Table((*header, "log volume") if has_volume else header, rows)
+
+
+def describe_order(results: Mapping[str, Any]) -> str:
+    """Which minima are ordered by ``log E[r^n]`` beyond doubt, and which are not, in plain sentences.
+
+    Of two neighbours in the order, the larger is so *beyond doubt* if the low end of its interval, less its
+    resolution, lies above the high end of the smaller one's, and that high end can be trusted: every
+    direction of the smaller one crossed, and at least :data:`RELIABLE_DIRECTIONS` effective directions carry
+    its mean. With fewer, directions not drawn can make it larger than the interval says; then the two are
+    apart *on the directions sampled* only. A minimum that is above the threshold to begin with has no
+    volume, which needs no directions to tell.
+
+    With filter scaling, ``log E[r^n]`` is in units of each minimum's own filters, as published volumes of
+    this kind are; the table's log volume is in parameter space.
+    """
+    values, names = results["log_exp_r_n_values"], _names(results)
+    order = sorted(range(len(values)), key=lambda i: -values[i])
+    alive = [i for i in order if values[i] > -math.inf]
+    sentences = []
+    if len(alive) > 1:
+        sentences.append(f"From the largest volume to the smallest: {', '.join(names[i] for i in alive)}.")
+    found: dict[str, list[str]] = {"beyond doubt": [], "sampled": [], "not": []}
+    doubtful = []
+    for larger, smaller in pairwise(alive):
+        verdict = _verdict(results, larger, smaller)
+        found[verdict].append(f"{names[larger]} {'and' if verdict == 'not' else 'above'} {names[smaller]}")
+        if verdict == "sampled":
+            doubtful.append(_doubt(results, smaller, names[smaller]))
+    if found["beyond doubt"]:
+        sentences.append(f"Ordered beyond doubt: {', '.join(found['beyond doubt'])}.")
+    if found["sampled"]:
+        sentences.append(
+            f"Apart on the directions sampled, but not beyond doubt: {', '.join(found['sampled'])} "
+            f"({'; '.join(doubtful)})."
+        )
+    if found["not"]:
+        sentences.append(f"Not ordered, their intervals meet: {', '.join(found['not'])}.")
+    if len(alive) < len(order):
+        dead = ", ".join(names[i] for i in sorted(order[len(alive) :]))
+        sentences.append(f"No volume, above the threshold without any perturbation: {dead}.")
+    return " ".join(sentences) or f"One minimum, {names[0]}: nothing to order."
+
+
+def _verdict(results: Mapping[str, Any], larger: int, smaller: int) -> str:
+    resolution = results["log_exp_r_n_resolution"][larger]
+    resolution = math.inf if resolution is None or math.isnan(resolution) else resolution
+    low, high = results["log_exp_r_n_ci"][larger][0] - resolution, results["log_exp_r_n_ci"][smaller][1]
+    if not low > high:
+        return "not"
+    bounded = results["num_censored"][smaller] == 0
+    return "beyond doubt" if bounded and _reliable(results, smaller) else "sampled"
+
+
+def _reliable(results: Mapping[str, Any], i: int) -> bool:
+    return results["effective_directions"][i] >= RELIABLE_DIRECTIONS
+
+
+def _doubt(results: Mapping[str, Any], i: int, name: str) -> str:
+    """Why the high end of a minimum's interval is no bound."""
+    if not _reliable(results, i):
+        return f"{results['effective_directions'][i]:.1f} effective directions carry the mean of {name}"
+    return f"{results['num_censored'][i]:,} directions of {name} never crossed"
+
+
+def _names(results: Mapping[str, Any]) -> list[str]:
+    """``+540`` for additional samples, ``batch_size 100`` for anything else that varies."""
+    key = results.get("key", ADDITIONAL)
+    values = results.get("key_values", results["model_data_levels"])
+    return [f"+{value:,}" if key == ADDITIONAL else f"{key} {value}" for value in values]
+
+
+def _nats(value: float) -> str:
+    if value == -math.inf:
+        return "no volume"
+    return f"{value:,.0f}" if abs(value) >= 1e4 else f"{value:,.2f}"
+
+
+def _small(value: float | None) -> str:
+    return "open" if value is None or not math.isfinite(value) else f"{value:.2g}"
