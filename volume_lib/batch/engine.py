@@ -36,6 +36,8 @@ from volume_lib.experiment import STEPS, Experiment, RunSeeds, check_against_dat
 if TYPE_CHECKING:
     from distributed import Client, Future
 
+CONNECT_TIMEOUT = "10s"
+
 PATIENCE = 8.0
 """Seconds that running kernels get to end after an interruption."""
 
@@ -154,7 +156,7 @@ def _client(
             client = stack.enter_context(distributed.Client(cluster))
         else:
             try:
-                client = stack.enter_context(distributed.Client(scheduler, timeout="10s"))
+                client = stack.enter_context(distributed.Client(scheduler, timeout=CONNECT_TIMEOUT))
             except (OSError, ValueError, TimeoutError) as error:
                 reason = " ".join(str(error).split())
                 raise InputError(f"--scheduler {scheduler}: no Dask scheduler answers ({reason})") from error
