@@ -7,6 +7,7 @@ import itertools
 import math
 import shutil
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -301,3 +302,17 @@ def test_a_hundred_runs_of_six_landscapes_and_six_minima_take_seconds(tmp_path):
     analysis.fit_power_law(experiment.minima_sizes, experiment.matrix("log_exp_r_n", 0))
     assert len(experiment.table) == 100 * 21
     assert time.perf_counter() - start < 60
+
+
+def test_the_shipped_swiss_roll_is_complete_and_says_what_its_summary_says(tmp_path):
+    folder = Path(__file__).resolve().parents[1] / "experiments" / "low_data" / "swiss_roll"
+    experiment = analysis.load_experiment(folder)
+    assert len(experiment.runs) == 10 and not experiment.left_out and not experiment.notes
+    assert experiment.landscapes == experiment.minima == [0, 20, 70, 190, 490, 1990]
+    again = analysis.write_summary(experiment, tmp_path / "summary.csv")
+    assert again.read_text() == (folder / "analysis" / "summary.csv").read_text()
+    # In the landscape of 10 samples: the minimum found there is the largest, volumes fall with data as far as
+    # networks still memorise, test losses fall throughout.
+    volumes = analysis.mean_and_spread(experiment.matrix("log_exp_r_n", 0))[0]
+    assert volumes.argmax() == 0 and (np.diff(volumes[:4]) < 0).all()
+    assert (np.diff(np.log(experiment.matrix("test_loss", 0)).mean(axis=0)) < 0).all()

@@ -26,8 +26,8 @@ from tqdm.auto import tqdm
 
 from volume_lib.directions import draw, flatten, num_perturbed, perturbed_shapes, unflatten
 from volume_lib.errors import InputError
-from volume_lib.problems.base import Problem
 from volume_lib.fast_rays import FastRays
+from volume_lib.problems.base import Problem
 from volume_lib.scaling import compute_scale
 
 BUDGET = 2**28
