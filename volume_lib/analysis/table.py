@@ -134,8 +134,9 @@ class Experiment:
     def describe(self) -> str:
         """What was loaded and what was not, in a few lines."""
         lines = [
-            f"{self.name}: {len(self.runs)} complete runs, loss threshold {self.loss_threshold:g}, "
-            f"landscapes {self.landscapes}, minima by {self.key}: {self.minima}"
+            f"{self.name}: {len(self.runs)} complete runs, loss threshold {self.loss_threshold:g}",
+            f"  landscapes, additional samples: {', '.join(map(str, self.landscapes))}",
+            f"  minima, {self.key.replace('_', ' ')}: {', '.join(map(str, self.minima))}",
         ]
         lines += [f"  left out: {run}: {why}" for run, why in self.left_out.items()]
         lines += [f"  {run}: {what}" for run, what in self.notes.items()]
