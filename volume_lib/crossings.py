@@ -196,35 +196,29 @@ class Crossing:
         self, rays: Rays, points: list[Points], k: int, stride: int, targets: list[Target], history: History
     ) -> None:
         """Walk all rays of landscape ``k`` up the ladder until each is beyond every threshold."""
-        everyone = np.arange(rays.num_rows)
-        start, ratio = history.ladder_start, self.scan_ratio
-        if start is None:  # nothing known: find the scale first, in strides of 2
-            start, ratio = COLD_START, 2.0
-        self._climb(rays, points, k, stride, everyone, start, ratio, targets)
-        lowest = min(bracket(points[k], everyone, target)[0].min() for target in targets)
-        if history.ladder_start is None and lowest > 0:
-            self._climb(rays, points, k, stride, everyone, lowest / 2, self.scan_ratio, targets)
+        start = COLD_START if history.ladder_start is None else history.ladder_start
+        self._climb(rays, points, k, stride, np.arange(rays.num_rows), start, targets)
 
-    def _climb(self, rays, points, k, stride, rows, start, ratio, targets) -> None:
+    def _climb(self, rays, points, k, stride, rows, start, targets) -> None:
         c = start
         while len(rows):
             c = min(c, self.max_coefficient)
             self._evaluate(rays, points, k, rows, np.full(len(rows), c), targets, stride)
             if c == start:
-                self._descend(rays, points, k, stride, rows, start, ratio, targets)
+                self._descend(rays, points, k, stride, rows, start, targets)
             if c >= self.max_coefficient:
                 break
             rows = rows[np.max([bracket(points[k], rows, t)[1] for t in targets], axis=0) > c]
-            c *= ratio
+            c *= self.scan_ratio
 
-    def _descend(self, rays, points, k, stride, rows, start, ratio, targets) -> None:
+    def _descend(self, rays, points, k, stride, rows, start, targets) -> None:
         """The ladder began beyond a threshold on these rays: go down until below it."""
         c = start
         while True:
             ends = [bracket(points[k], rows, target) for target in targets]
             too_far = np.any([(lo == 0) & (hi > 0) & np.isfinite(hi) for lo, hi in ends], axis=0)
             rows = rows[too_far]
-            c /= ratio
+            c /= self.scan_ratio
             if not len(rows) or c < 1e-15:
                 return
             self._evaluate(rays, points, k, rows, np.full(len(rows), c), targets, stride)
