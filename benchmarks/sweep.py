@@ -2,11 +2,11 @@
 
     python benchmarks/sweep.py [--case mnist|swiss_roll|cnn|gpt …] [--device auto] [--directions 64]
 
-For every case it trains the minima (a short training, kept in ``--cache``), then sweeps all of them through all
-of their landscapes: a few directions with the plain procedure (100 coefficients, a full forward pass at each), many
-with the crossing search. It prints a table in Markdown: seconds per direction, their ratio, full evaluations
-per direction, the floor (the time that the crossing search's own matrix products would take at the rate of a
-large matrix product on this machine), and the extra time of three loss thresholds.
+For every case it trains the minima (a short training, kept in ``--cache``), then sweeps all of them through
+all of their landscapes: a few directions with the plain procedure (100 coefficients, a full forward pass at
+each), many with the crossing search. It prints a table in Markdown: seconds per direction, their ratio, full
+evaluations per direction, the floor (the time that the crossing search's own matrix products would take at
+the rate of a large matrix product on this machine), and the extra time of three loss thresholds.
 """
 
 from __future__ import annotations
@@ -60,7 +60,8 @@ CASES = {
     ),
     "gpt": Case(
         "shakespeare", 50, (0, 150), {},
-        {"epochs": 150, "batch_size": 50, "target_train_loss": 0.3, "learning_rate": 2e-3}, 1, 24, threshold=1.0,
+        {"epochs": 150, "batch_size": 50, "target_train_loss": 0.3, "learning_rate": 2e-3}, 1, 24,
+        threshold=1.0,
     ),
 }  # fmt: skip
 
@@ -116,7 +117,7 @@ def sweep_all(
 ) -> tuple[float, float, float]:
     """Sweep every model through its landscapes: ``(seconds, evaluations, FLOP)``, all per direction.
 
-    An evaluation is one pass of all landscapes' samples of all models: what one coefficient of the plain procedure costs.
+    An evaluation is one pass of all models over all their landscapes' samples, as one plain coefficient is.
     """
     seconds = samples = flop = plain_samples = 0.0
     for trained in models:
@@ -195,8 +196,9 @@ def run_case(name: str, cache: Path, device: torch.device, directions: int | Non
     (plain, plain_evaluations, _), (crossing, evaluations, flop) = best["plain"], best["crossing"]
     n = sum(p.numel() for p in models[0].model.parameters())
     return (
-        f"| {name} | {n:,} | {plain:.3f} | {crossing:.4f} | **{plain / crossing:.0f}×** | {plain_evaluations:.0f} "
-        f"| {evaluations:.1f} | {flop / max(rates):.4f} | {best['three'][0] / crossing - 1:+.0%} |"
+        f"| {name} | {n:,} | {plain:.3f} | {crossing:.4f} | **{plain / crossing:.0f}×** "
+        f"| {plain_evaluations:.0f} | {evaluations:.1f} | {flop / max(rates):.4f} "
+        f"| {best['three'][0] / crossing - 1:+.0%} |"
     )
 
 
@@ -204,9 +206,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--case", nargs="+", choices=CASES, default=list(CASES))
     parser.add_argument("--device", default="auto")
-    parser.add_argument(
-        "--directions", type=int, help="directions for the crossing search (default: each case's own)"
-    )
+    parser.add_argument("--directions", type=int, help="for the crossing search (default: the case's own)")
     parser.add_argument("--rounds", type=int, default=2, help="how often each side is timed; the best counts")
     parser.add_argument("--cache", type=Path, default=Path(tempfile.gettempdir()) / "volume_lib_benchmark")
     arguments = parser.parse_args()
