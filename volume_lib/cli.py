@@ -193,13 +193,13 @@ def clean(
 
         found = batch.cleanable(folder, what)
         for place in found:
-            typer.echo(f"{_size(place.size):>10}  {len(place.files):4} files  {place.folder}")
-        total = sum(place.size for place in found)
+            typer.echo(place)
+        total = batch.size_words(sum(place.size for place in found))
         if not found:
             typer.echo("nothing to delete")
-        elif yes or typer.confirm(f"delete {_size(total)} in {sum(len(p.files) for p in found)} files?"):
+        elif yes or typer.confirm(f"delete {total} in {sum(len(place.files) for place in found)} files?"):
             batch.clean(folder, what)
-            typer.echo(f"{_size(total)} deleted")
+            typer.echo(f"{total} deleted")
 
 
 @app.command()
@@ -229,14 +229,6 @@ def report(
         from volume_lib.batch.page import html_page
 
         typer.echo(html_page(folder, out, code=code))
-
-
-def _size(number: float) -> str:
-    for unit in ("B", "kB", "MB", "GB"):
-        if number < 1000:
-            return f"{number:.3g} {unit}"
-        number /= 1000
-    return f"{number:.3g} TB"
 
 
 def _list_figures(folder: Path) -> None:

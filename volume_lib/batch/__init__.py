@@ -7,7 +7,7 @@
 """
 
 from volume_lib.batch.engine import run
-from volume_lib.batch.folders import clean, cleanable, make, propagate
+from volume_lib.batch.folders import clean, cleanable, make, propagate, size_words
 from volume_lib.batch.report import Report, Status, status
 
-__all__ = ["Report", "Status", "clean", "cleanable", "make", "propagate", "run", "status"]
+__all__ = ["Report", "Status", "clean", "cleanable", "make", "propagate", "run", "size_words", "status"]

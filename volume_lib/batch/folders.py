@@ -233,6 +233,18 @@ class Cleanable:
         """Bytes."""
         return sum(path.stat().st_size for path in self.files)
 
+    def __str__(self) -> str:
+        return f"{size_words(self.size):>8}  {len(self.files):4} files  {self.folder}"
+
+
+def size_words(number: float) -> str:
+    """A number of bytes as people write it: ``"3.1 MB"``."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if number < 1000:
+            return f"{number:.3g} {unit}"
+        number /= 1000
+    return f"{number:.3g} TB"
+
 
 def cleanable(folder: str | Path, what: str) -> list[Cleanable]:
     """What cleaning would delete: the files that the steps of ``what`` wrote, and no others."""
