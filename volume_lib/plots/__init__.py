@@ -3,6 +3,7 @@
 Nothing is saved or shown unless asked: :func:`save` writes a figure's file.
 """
 
+from volume_lib.plots.convergence import convergence, convergence_grid
 from volume_lib.plots.experiment import (
     against_volume,
     uncertainty,
@@ -29,6 +30,8 @@ __all__ = [
     "animate_slices",
     "can_write_mp4",
     "compare",
+    "convergence",
+    "convergence_grid",
     "decision_boundary",
     "level_styles",
     "log_volumes",
