@@ -13,7 +13,14 @@ from volume_lib import diagnostics, storage, volume
 from volume_lib.crossings import Crossing
 from volume_lib.directions import reproduce_direction
 from volume_lib.errors import InputError
-from volume_lib.problems.analytic import box, cross_polytope, ellipsoid, log_spectrum, quadratic_bowl
+from volume_lib.problems.analytic import (
+    box,
+    cross_polytope,
+    ellipsoid,
+    log_spectrum,
+    quadratic_bowl,
+    tilted_bowl,
+)
 from volume_lib.problems.swiss_roll import SwissRoll
 from volume_lib.records import TrainedModel
 from volume_lib.scaling import compute_scale
@@ -29,12 +36,6 @@ def sweep_body(body, run_dir, *, directions, threshold, start=None, scaling="non
     return storage.load_sweep(path)
 
 
-def tilted(n, decades, seed=0):
-    """``A`` of an ellipsoid whose axes point anywhere, with a spectrum over ``decades``."""
-    rotation, _ = np.linalg.qr(np.random.default_rng(seed).standard_normal((n, n)))
-    return np.sqrt(log_spectrum(n, decades))[:, None] * rotation
-
-
 # --- the exact volumes -------------------------------------------------------------------------------
 
 
@@ -47,7 +48,9 @@ def test_bodies_that_everyone_knows():
 
 def test_the_axes_do_not_change_an_ellipsoids_volume():
     straight = quadratic_bowl(log_spectrum(5, 2))
-    assert ellipsoid(tilted(5, 2)).log_volume(0.3) == pytest.approx(straight.log_volume(0.3), rel=1e-6)
+    assert tilted_bowl(log_spectrum(5, 2)).log_volume(0.3) == pytest.approx(
+        straight.log_volume(0.3), rel=1e-6
+    )
 
 
 @pytest.mark.parametrize("body", [quadratic_bowl([1.0, 9.0]), box([2.0, 0.5]), cross_polytope([2.0, 0.5])])
@@ -105,7 +108,7 @@ BODIES = {
     "box 3": lambda: box([1.0, 2.0, 3.0]),
     "box 6": lambda: box(np.linspace(1, 2, 6)),
     "cross-polytope 5": lambda: cross_polytope(np.linspace(1, 1.5, 5)),
-    "tilted ellipsoid 6": lambda: ellipsoid(tilted(6, 1)),
+    "tilted ellipsoid 6": lambda: tilted_bowl(log_spectrum(6, 1)),
 }
 
 
@@ -142,7 +145,7 @@ def test_a_convex_body_has_the_same_volume_from_any_point_inside(tmp_path):
 
 @pytest.mark.parametrize("scaling", ["filter", "curvature"])
 def test_scaled_coordinates_give_the_volume_of_a_tilted_ellipsoid(tmp_path, scaling):
-    body, threshold = ellipsoid(tilted(4, 2) * np.array([1, 5, 0.2, 1])), 0.3
+    body, threshold = ellipsoid(tilted_bowl(log_spectrum(4, 2)).matrix * np.array([1, 5, 0.2, 1])), 0.3
     sweep = sweep_body(body, tmp_path, directions=8000, threshold=threshold, scaling=scaling)
     results = volume.estimate_volumes([sweep], threshold, subset_sizes=[1])
     to_volume = results["log_volume_values"][0] - results["log_exp_r_n_values"][0]

@@ -57,8 +57,8 @@ class LinearMap(nn.Module):
 
 
 class Body(Problem):
-    """A body of known volume. Build one by :func:`quadratic_bowl`, :func:`ellipsoid`, :func:`box` or
-    :func:`cross_polytope`; its only sample is a placeholder.
+    """A body of known volume. Build one by :func:`quadratic_bowl`, :func:`tilted_bowl`, :func:`ellipsoid`,
+    :func:`box` or :func:`cross_polytope`; its only sample is a placeholder.
 
     The accuracy is ``exp(−loss)``, so that an accuracy threshold ``a`` is the loss threshold ``−log a``.
     """
@@ -146,6 +146,13 @@ def quadratic_bowl(spectrum: Sequence[float] | np.ndarray | Tensor) -> Body:
     if not (curvatures > 0).all():
         raise InputError("spectrum must be positive: along a direction without curvature the bowl has no end")
     return Body("ball", np.sqrt(curvatures))
+
+
+def tilted_bowl(spectrum: Sequence[float] | np.ndarray | Tensor, seed: int = 0) -> Body:
+    """A quadratic bowl of the curvatures ``λ`` (n,) > 0 whose axes point in random directions."""
+    curvatures = np.asarray(spectrum, dtype=np.float64)
+    square = np.random.default_rng(seed).standard_normal((len(curvatures), len(curvatures)))
+    return ellipsoid(np.sqrt(curvatures)[:, None] * np.linalg.qr(square).Q)
 
 
 def ellipsoid(matrix: np.ndarray | Tensor) -> Body:
