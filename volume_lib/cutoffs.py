@@ -7,15 +7,17 @@ passes the threshold, it is no minimum of that landscape any more and its volume
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from volume_lib.problems.base import Problem
 from volume_lib.records import Dataset, TrainedModel
+
+if TYPE_CHECKING:  # the analysis, which reads curves, starts without torch
+    from torch import Tensor, nn
+
+    from volume_lib.problems.base import Problem
 
 _BATCH_SIZE = 1000
 
@@ -98,17 +100,19 @@ def test_accuracies(
 test_accuracies.__test__ = False  # a name that pytest would collect where it is imported
 
 
-@torch.no_grad()
 def _evaluate(
     problem: Problem, model: nn.Module, x: Tensor, y: Tensor, batch_size: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Per-sample losses and accuracies, both (N,) float64."""
+    import torch
+
     device = next(model.parameters()).device
     losses, corrects = [], []
-    for start in range(0, len(x), batch_size):
-        batch = slice(start, start + batch_size)
-        targets = y[batch].to(device)
-        outputs = model(x[batch].to(device))
-        losses.append(problem.per_sample_loss(outputs, targets).double().cpu())
-        corrects.append(problem.correct(outputs, targets).double().cpu())
+    with torch.no_grad():
+        for start in range(0, len(x), batch_size):
+            batch = slice(start, start + batch_size)
+            targets = y[batch].to(device)
+            outputs = model(x[batch].to(device))
+            losses.append(problem.per_sample_loss(outputs, targets).double().cpu())
+            corrects.append(problem.correct(outputs, targets).double().cpu())
     return torch.cat(losses).numpy(), torch.cat(corrects).numpy()

@@ -160,7 +160,7 @@ def _client(
             except (OSError, ValueError, TimeoutError) as error:
                 reason = " ".join(str(error).split())
                 raise InputError(f"--scheduler {scheduler}: no Dask scheduler answers ({reason})") from error
-            if not client.scheduler_info(n_workers=-1)["workers"]:
+            if not client.nthreads():
                 print(f"{scheduler} has no workers yet; waiting for: dask worker {scheduler}", flush=True)
                 client.wait_for_workers(1)
         print(f"Dask dashboard: {client.dashboard_link}", flush=True)
@@ -182,7 +182,9 @@ def _local_cluster(workers: int) -> Any:
 
 def _shares(client: Client, experiment: Experiment) -> dict[str, Place]:
     """What each worker may use; InputError if one does not see the experiment or has another version."""
-    known = client.scheduler_info(n_workers=-1)["workers"]
+    from distributed.comm import get_address_host
+
+    slots = client.nthreads()
     said = client.run(describe, str(experiment.folder), on_error="return")
     workers = {}
     for address, answer in said.items():
@@ -192,8 +194,8 @@ def _shares(client: Client, experiment: Experiment) -> dict[str, Place]:
             raise InputError(f"worker {address}: has volume_lib {answer['version']}, not {__version__}")
         if not answer["sees"]:
             raise InputError(f"worker {address}: does not see {experiment.folder}, which must be shared")
-        if address in known:
-            workers[address] = {**answer, "host": known[address]["host"], "slots": known[address]["nthreads"]}
+        if address in slots:  # it may have gone in between
+            workers[address] = {**answer, "host": get_address_host(address), "slots": slots[address]}
     return places(workers)
 
 

@@ -120,6 +120,8 @@ def run_shard(
             return StepResult(job, SKIPPED)
         folder.mkdir(parents=True, exist_ok=True)
         with lock(folder, f"part {index}", wait=True, abandon=lambda: launch in _stopped) as descriptor:
+            for path in storage.list_outputs(folder, "perturb") if force else ():
+                path.unlink()
             storage.remove_temporary_files(folder)
             part = ShardProcess(job, index, resources.environment(), inherit=(descriptor,))
             with _known(launch, part):

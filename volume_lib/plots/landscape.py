@@ -17,12 +17,13 @@ from matplotlib.colors import LogNorm
 from matplotlib.ticker import LogFormatterMathtext, LogLocator
 
 from volume_lib.errors import InputError
-from volume_lib.landscapes import Plane
 from volume_lib.plots import style
 from volume_lib.storage import write_bytes
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
+
+    from volume_lib.landscapes import Plane
 
 CONTOURS = 18
 FLOOR = 1e-6

@@ -5,15 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from matplotlib.axes import Axes
 from matplotlib.colors import ListedColormap
 from matplotlib.lines import Line2D
-from torch import Tensor, nn
 
 from volume_lib.plots import style
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # figures of volumes start without torch
+    from torch import Tensor, nn
+
     from volume_lib.problems.base import Problem
 
 GRID = 5
@@ -40,6 +40,8 @@ def decision_boundary(
 
     Two classes: the margin, white on the boundary; more: the class of the largest output.
     """
+    import torch
+
     ax = style.new_axes(ax, height=0.95)
     x, y = x.detach().cpu(), y.detach().cpu()
     low, high = x.amin(0), x.amax(0)
@@ -106,7 +108,7 @@ def _images(problem: Problem, x: Tensor, y: Tensor, ax: Axes) -> Axes:
     labels = y.reshape(len(y), -1)[: len(images), 0].long().tolist()
     columns = min(GRID, len(images))
     rows = int(np.ceil(len(images) / columns))
-    sheet = torch.ones(images.shape[1], rows * (h + gap), columns * (w + 2))
+    sheet = images.new_ones(images.shape[1], rows * (h + gap), columns * (w + 2))
     for i, image in enumerate(images):
         top, left = (i // columns) * (h + gap) + gap, (i % columns) * (w + 2)
         sheet[:, top : top + h, left : left + w] = image
@@ -125,9 +127,9 @@ def _pairs(problem: Problem, x: Tensor, y: Tensor, ax: Axes) -> Axes:
     pairs = pairs.argmax(-1) if pairs.shape[-1] > 1 else pairs.squeeze(-1).round()  # one-hot, or numbers
     answer = y.reshape(len(y), -1)[:, 0].long()
     size = int(max(pairs.max().item() + 1, 2))
-    table = torch.full((size, size), float("nan"))
-    table[pairs[:, 0].long(), pairs[:, 1].long()] = answer.float()
-    image = ax.imshow(table.numpy(), cmap="viridis", origin="lower", interpolation="nearest")
+    table = np.full((size, size), np.nan)
+    table[tuple(pairs.long().numpy().T)] = answer.numpy()
+    image = ax.imshow(table, cmap="viridis", origin="lower", interpolation="nearest")
     _colour_bar(ax, image, "answer")
     return style.finish(ax, "second operand", "first operand")
 

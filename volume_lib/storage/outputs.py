@@ -17,21 +17,22 @@ _DATA = {
 }
 _FIGURES = {
     "train": r"models_and_data/(samples|training_curves|test_loss|decision_boundary)\.png",
-    "perturb": rf"{_LANDSCAPE}/ray_profiles\.png",
+    "perturb": rf"{_LANDSCAPE}/ray_profiles\.png|\.shards/\d+/{_LANDSCAPE}/[a-z_]+_\d+\.npz",
     "volume": rf"{_LANDSCAPE}/loss_[\d.e+-]+/[a-z_]+\.png|log_volumes_loss_[\d.e+-]+\.png",
     "cutoff": r"cutoffs/loss_curves\.png",
     "accuracy": r"test_accuracies\.png",
-    "analysis": r"[a-z_]+\.(png|pdf)",
+    "analysis": r"[a-z_]+\.(png|pdf)|report\.html",
 }
 
 
 def list_outputs(folder: str | Path, step: str, *, figures: bool = False) -> list[Path]:
     """The files that ``step`` wrote in a run's folder (``analysis``: in the analysis folder), sorted.
 
-    Data alone, or with their ``figures``. Files of other names are the user's, and never listed.
+    Data alone, or with their ``figures`` and what an interrupted sweep in parts left. Files of other
+    names are the user's, and never listed.
     """
     folder = Path(folder)
     pattern = f"{_DATA[step]}|{_FIGURES[step]}" if figures else _DATA[step]
-    depth = ("*", "*/*", "*/*/*")
+    depth = ("*", "*/*", "*/*/*", ".shards/*/*/*")
     found = (path for level in depth for path in folder.glob(level))
     return sorted(path for path in found if re.fullmatch(pattern, path.relative_to(folder).as_posix()))
