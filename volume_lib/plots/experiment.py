@@ -146,7 +146,8 @@ def uncertainty(experiment: Experiment, landscape: int | None = None, ax: Axes |
     landscape = experiment.landscapes[0] if landscape is None else landscape
     x = experiment.minima_sizes
     values = experiment.matrix("log_exp_r_n", landscape)
-    widths = experiment.matrix("ci_high", landscape) - experiment.matrix("ci_low", landscape)
+    with np.errstate(invalid="ignore"):  # no volume has no width: −inf − −inf
+        widths = experiment.matrix("ci_high", landscape) - experiment.matrix("ci_low", landscape)
     centre, low, _ = mean_and_spread(values)
     limits = {
         "seeds (standard deviation)": centre - low,
