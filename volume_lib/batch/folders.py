@@ -125,7 +125,7 @@ def _assigned(source: str) -> dict[str, Any] | None:
 def write_notebook(path: Path, notebook: dict[str, Any]) -> None:
     """Write a notebook's JSON atomically, laid out as Jupyter does."""
     text = json.dumps(notebook, indent=1, ensure_ascii=False, sort_keys=True)
-    storage.write_bytes(path, (text + "\n").encode())
+    storage.write_bytes(path, (text + "\n").encode(), durable=False)
 
 
 # --- propagate

@@ -140,7 +140,7 @@ class _WholeFiles:
 
     @staticmethod
     def write(buffer: str, path: str) -> None:
-        with atomic_write(path) as temporary:
+        with atomic_write(path, durable=False) as temporary:  # at the begin and end of every cell
             temporary.write_text(buffer, encoding="utf-8")
 
     @staticmethod

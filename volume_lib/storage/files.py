@@ -18,18 +18,20 @@ from volume_lib.storage.safe_pickle import RefusedName
 
 
 @contextlib.contextmanager
-def atomic_write(path: str | Path) -> Iterator[Path]:
+def atomic_write(path: str | Path, *, durable: bool = True) -> Iterator[Path]:
     """Give a temporary name in ``path``'s folder; on success the file takes its place, on failure it goes.
 
-    The folder is made where it is missing. ``OSError`` (full disk, read-only folder …) names ``path``.
+    The folder is made where it is missing. ``durable``: survives a power cut, which costs the disk some
+    milliseconds. ``OSError`` (full disk, read-only folder …) names ``path``.
     """
     path = Path(path)
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
-        with open(temporary, "rb+") as file:  # on disk before it is named, or a power cut leaves it empty
-            os.fsync(file.fileno())
+        if durable:
+            with open(temporary, "rb+") as file:  # on disk before it is named, or a power cut leaves it empty
+                os.fsync(file.fileno())
         os.replace(temporary, path)
     except OSError as error:
         if error.errno is None:
@@ -48,9 +50,9 @@ def remove_temporary_files(folder: str | Path) -> list[Path]:
     return left
 
 
-def write_bytes(path: str | Path, data: bytes) -> None:
+def write_bytes(path: str | Path, data: bytes, *, durable: bool = True) -> None:
     """Write ``data`` to ``path`` atomically."""
-    with atomic_write(path) as temporary:
+    with atomic_write(path, durable=durable) as temporary:
         temporary.write_bytes(data)
 
 
