@@ -233,6 +233,6 @@ def report(
 
 def _list_figures(folder: Path) -> None:
     experiment = read_experiment(folder)
-    places = [folder / run.name for run in experiment.run_seeds] + [folder / "analysis"]
-    for path in sorted(path for place in places for path in place.rglob("*.png")):
-        typer.echo(path)
+    for place in [*(folder / run.name for run in experiment.run_seeds), folder / "analysis"]:
+        for path in sorted(place.rglob("*.png")):
+            typer.echo(path)

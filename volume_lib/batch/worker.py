@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from volume_lib.batch.resources import Place, Resources, Slots, resources_of
+from volume_lib.batch.resources import Place, Resources, Slots, cores, resources_of
 from volume_lib.batch.runner import StepResult, run_shard, run_step
 from volume_lib.batch.steps import Job
 
@@ -37,7 +37,7 @@ class Order:
         here = get_worker()
         place = self.shares.get(here.address)
         if place is None:  # it came later
-            place = Place(max(1, len(os.sched_getaffinity(0)) // here.state.nthreads))
+            place = Place(max(1, cores() // here.state.nthreads))
         if self.data_root:
             os.environ.setdefault("VOLUME_LIB_DATA", self.data_root)
         slot = _slots.take()
