@@ -9,8 +9,8 @@ file finds the radius that the search found.
 How :class:`Crossing` needs only four to five evaluations where they are dear:
 
 * **Scan, on few samples.** Each ray is first walked up a geometric ladder, ``scan_ratio`` apart, from half of
-  the smallest threshold radius met so far. Landscapes of more than ``pilot_samples`` samples are walked on
-  an evenly spaced subset of about that many.
+  the smallest threshold radius met so far (from 1e-4 for the first batch). Landscapes of more than a few
+  hundred samples are walked on an evenly spaced subset of ``pilot_samples`` or more.
 * **Predict.** Radii are alike across directions and landscapes. A ridge regression, learned from the
   directions already solved, gives ``log c`` of each crossing from those of the smaller landscapes and
   other thresholds on the same ray.
@@ -21,9 +21,9 @@ How :class:`Crossing` needs only four to five evaluations where they are dear:
 
 Where the loss is not monotone along a ray, the *first* crossing is found if the loss stays above the
 threshold over a factor of ``scan_ratio`` in the coefficient. An excursion narrower than that can fall
-between two rungs, one below the start of the ladder is not looked for, and in a landscape larger than
-``pilot_samples`` the excursion must show on the subset (as a local maximum above 0.7 × threshold; it is
-then looked at with all samples). ``benchmarks/sweep.py`` measures how often that happens.
+between two rungs, one below the start of the ladder is not looked for, and in a landscape that is
+scanned on a subset the excursion must show there (as a local maximum above 0.7 × threshold; it is
+then looked at with all samples). ``benchmarks/accuracy.py`` measures how often that happens.
 """
 
 from __future__ import annotations
@@ -157,13 +157,14 @@ class Crossing:
         max_coefficient: where a ray that never crosses is given up; its direction is censored there.
         xrtol: relative width of the final bracket, ``hi/lo - 1``.
         scan_ratio: ratio of neighbouring rungs of the ladder.
-        pilot_samples: larger landscapes are scanned on about this many of their samples.
+        pilot_samples: landscapes of more than twice as many samples are scanned on about this many, or on a
+            64th of their samples if that is more.
     """
 
     max_coefficient: float = 1000.0
     xrtol: float = 1e-6
-    scan_ratio: float = 1.25
-    pilot_samples: int = 512
+    scan_ratio: float = 1.3
+    pilot_samples: int = 128
     name: str = field(default="crossing", init=False)
 
     def trace(self, rays: Rays, targets: list[Target], history: History) -> list[Points]:
@@ -225,7 +226,7 @@ class Crossing:
 
     def _scan_pilot(self, rays, points, k, targets, history) -> dict[tuple, np.ndarray]:
         """Scan a large landscape on a subset of its samples; look closely at bumps; return what was seen."""
-        stride = rays.sizes[k] // self.pilot_samples
+        stride = rays.sizes[k] // max(self.pilot_samples, rays.sizes[k] // 64)
         losses, accs = rays(np.zeros(1, dtype=int), np.zeros(1), k, stride)
         pilot = [None] * k + [Points.start(rays.num_rows, losses[0, k], accs[0, k])]
         self._scan(rays, pilot, k, stride, targets, history)
