@@ -59,6 +59,7 @@ def converge(
         (path,) = run_sweep(
             body, [body.minimum()], body.dataset(), folder, num_directions=counts[-1],
             loss_thresholds=[threshold], scaling=scaling, perturbation_seed=perturbation_seed, device="cpu",
+            max_coefficient=1e6,  # in two dimensions some directions are very short
         )  # fmt: skip
         sweep = storage.load_sweep(path)
     columns = []

@@ -51,7 +51,7 @@ def convergence_grid(
     curves: Mapping[tuple[str, str], Sequence[Convergence]], *, panel: float = 1.45
 ) -> Figure:
     """One panel for each (row, column) label: :func:`convergence` of its curves. Rows and columns appear in
-    the order in which their labels first do; the panels of a column share their axes."""
+    the order in which their labels first do; all share the horizontal axis."""
     rows = list(dict.fromkeys(row for row, _ in curves))
     columns = list(dict.fromkeys(column for _, column in curves))
     figure, axes = plt.subplots(
@@ -61,7 +61,7 @@ def convergence_grid(
         dpi=style.DISPLAY_DPI,
         layout="constrained",
         squeeze=False,
-        sharex="col",
+        sharex=True,
     )
     for i, row in enumerate(rows):
         for j, column in enumerate(columns):
