@@ -59,6 +59,8 @@ def radii_histogram(
             )
     if use_log:
         ax.set_xscale("log")
+    else:
+        ax.xaxis.set_major_locator(style.MaxNLocator(6))
     style.legend(ax, title or "minimum; ▲ largest radius")
     return style.finish(ax, "threshold radius", "directions")
 
