@@ -17,7 +17,7 @@ import pytest
 import tiny_experiment as tiny
 
 from volume_lib import batch, storage
-from volume_lib.batch import engine, folders, locks, resources, runner, shards, steps
+from volume_lib.batch import cluster, folders, locks, resources, runner, shards, steps
 from volume_lib.batch.resources import Place, Resources
 from volume_lib.errors import InputError
 from volume_lib.experiment import read_experiment
@@ -592,7 +592,7 @@ def test_some_runs_and_some_steps(tmp_path):
 
 
 def test_a_scheduler_that_is_not_there(tmp_path, monkeypatch):
-    monkeypatch.setattr(engine, "CONNECT_TIMEOUT", "1s")
+    monkeypatch.setattr(cluster, "CONNECT_TIMEOUT", "1s")
     tiny.make(tmp_path)
     with pytest.raises(InputError, match=r"--scheduler tcp://127.0.0.1:9: no Dask scheduler answers"):
         batch.run(tmp_path, scheduler="tcp://127.0.0.1:9")

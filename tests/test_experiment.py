@@ -16,14 +16,13 @@ from volume_lib.errors import InputError
 from volume_lib.experiment import (
     STEPS,
     Experiment,
-    Perturb,
     RunSeeds,
-    Train,
     check_against_data,
     parse_experiment,
     read_experiment,
 )
 from volume_lib.optimizers import OPTIMIZERS, SCHEDULES
+from volume_lib.sections import Perturb, Train
 
 EXAMPLE = """
 problem: mnist

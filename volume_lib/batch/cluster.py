@@ -1,0 +1,79 @@
+"""Dask workers for a batch: processes of this machine, or those of a scheduler that is there already."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from volume_lib import __version__
+from volume_lib.batch.resources import Place, cores, describe, places, visible_devices
+from volume_lib.errors import InputError
+from volume_lib.experiment import Experiment
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+CONNECT_TIMEOUT = "10s"
+
+
+def default_workers(parts: int) -> int:
+    return min(len(visible_devices()) or cores(), parts)
+
+
+@contextlib.contextmanager
+def connected(
+    scheduler: str | None, workers: int, experiment: Experiment
+) -> Iterator[tuple[Client, dict[str, Place]]]:
+    """A Dask client, and the share of its machine that each worker has."""
+    import distributed
+
+    logging.getLogger("distributed").setLevel(logging.CRITICAL)  # what matters is in the report
+    with contextlib.ExitStack() as stack:
+        if scheduler is None:
+            cluster = stack.enter_context(_local_cluster(workers))
+            client = stack.enter_context(distributed.Client(cluster))
+        else:
+            try:
+                client = stack.enter_context(distributed.Client(scheduler, timeout=CONNECT_TIMEOUT))
+            except (OSError, ValueError, TimeoutError) as error:
+                reason = " ".join(str(error).split())
+                raise InputError(f"--scheduler {scheduler}: no Dask scheduler answers ({reason})") from error
+            if not client.nthreads():
+                print(f"{scheduler} has no workers yet; waiting for: dask worker {scheduler}", flush=True)
+                client.wait_for_workers(1)
+        print(f"Dask dashboard: {client.dashboard_link}", flush=True)
+        yield client, _shares(client, experiment)
+
+
+def _local_cluster(workers: int) -> Any:
+    import distributed
+
+    return distributed.LocalCluster(
+        n_workers=workers,
+        threads_per_worker=1,
+        memory_limit=0,  # what needs memory is the kernel, which Dask does not see
+        dashboard_address="127.0.0.1:0",
+        silence_logs=logging.CRITICAL,
+        preload=["volume_lib.batch.worker"],
+    )
+
+
+def _shares(client: Client, experiment: Experiment) -> dict[str, Place]:
+    """What each worker may use; InputError if one does not see the experiment or has another version."""
+    from distributed.comm import get_address_host
+
+    slots = client.nthreads()
+    said = client.run(describe, str(experiment.folder), on_error="return")
+    workers = {}
+    for address, answer in said.items():
+        if isinstance(answer, BaseException):
+            raise InputError(f"worker {address}: cannot run volume_lib {__version__}: {answer}")
+        if answer["version"] != __version__:
+            raise InputError(f"worker {address}: has volume_lib {answer['version']}, not {__version__}")
+        if not answer["sees"]:
+            raise InputError(f"worker {address}: does not see {experiment.folder}, which must be shared")
+        if address in slots:  # it may have gone in between
+            workers[address] = {**answer, "host": get_address_host(address), "slots": slots[address]}
+    return places(workers)

@@ -1,0 +1,154 @@
+"""The sections of an ``experiment.yaml``: names, types and defaults of each notebook's parameters.
+
+Names and defaults are those of the notebooks' ``parameters`` cells, where people read what they mean.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+
+def _no_bool(value: Any) -> Any:
+    if isinstance(value, bool):
+        raise ValueError("must be a number")
+    return value
+
+
+def _increasing(values: list) -> list:
+    if any(b <= a for a, b in pairwise(values)):
+        raise ValueError("must increase, each value above the last")
+    return values
+
+
+def _distinct(values: list) -> list:
+    if len(set(values)) != len(values):
+        raise ValueError("must all be different")
+    return values
+
+
+Count = Annotated[int, Field(strict=True, ge=1)]
+Natural = Annotated[int, Field(strict=True, ge=0)]
+Positive = Annotated[float, BeforeValidator(_no_bool), Field(gt=0, allow_inf_nan=False)]
+NotNegative = Annotated[float, BeforeValidator(_no_bool), Field(ge=0, allow_inf_nan=False)]
+Share = Annotated[float, BeforeValidator(_no_bool), Field(gt=0, le=1)]
+Levels = Annotated[list[Natural], Field(min_length=1), AfterValidator(_increasing)]
+Counts = Annotated[list[Count], Field(min_length=1), AfterValidator(_increasing)]
+Thresholds = Annotated[list[Positive], Field(min_length=1), AfterValidator(_distinct)]
+DatasetType = Literal["data", "poison", "noise"]
+Seeds = Annotated[list[Natural], Field(min_length=1)]
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Runs(Section):
+    """Which seeds: run ``i`` has the i-th of each."""
+
+    model_seeds: Seeds = [0]
+    data_seeds: Seeds = [0]
+
+    @model_validator(mode="after")
+    def _zipped(self) -> Runs:
+        models, data = len(self.model_seeds), len(self.data_seeds)
+        if models != data:
+            raise ValueError(f"{models} model_seeds and {data} data_seeds: must be as many, they are zipped")
+        if len(set(zip(self.model_seeds, self.data_seeds, strict=True))) < models:
+            raise ValueError("the same pair of seeds twice: every run must differ")
+        return self
+
+
+class Imbalance(Section):
+    labels: Annotated[list[Any], Field(min_length=1)]
+    ratio: Annotated[float, BeforeValidator(_no_bool), Field(ge=0, le=1)]
+
+
+class Train(Section):
+    """Train Low Test Models.ipynb"""
+
+    base_data_size: Count = 10
+    dataset_quantities: Levels = [0, 20, 70, 190]
+    dataset_type: DatasetType = "data"
+    test_size: Count | None = None
+    base_imbalance: Imbalance | None = None
+    additional_imbalance: Imbalance | None = None
+    epochs: Count = 3000
+    batch_size: Count = 200
+    optimizer: Literal["sgd", "adam", "adamw"] = "adam"
+    learning_rate: Positive = 0.003
+    weight_decay: NotNegative = 0.0
+    lr_schedule: Literal["cosine", "linear"] | None = None
+    target_train_loss: Positive | None = 0.01
+    sam_rho: NotNegative = 0.0
+    sam_adaptive: bool = False
+    vary: Literal["batch_size", "epochs"] | None = None
+    values: Counts | None = None
+    device: str = "auto"
+
+    @model_validator(mode="after")
+    def _varied(self) -> Train:
+        if (self.vary is None) != (self.values is None):
+            raise ValueError(
+                "vary and values: give both (what varies between the models, and its values) or none"
+            )
+        if self.vary == "epochs" and self.values[-1] > self.epochs:
+            raise ValueError(
+                f"values: {self.values[-1]} is beyond the end of the training, epochs {self.epochs}"
+            )
+        if self.sam_adaptive and not self.sam_rho:
+            raise ValueError("sam_adaptive: needs a sam_rho above 0")
+        return self
+
+
+class Perturb(Section):
+    """Random Perturbs.ipynb, and into how many ``shards`` a batch splits the directions of one run."""
+
+    num_directions: Count = 500
+    loss_thresholds: Thresholds = [0.1]
+    acc_threshold: Share | None = None
+    search: Literal["crossing", "grid"] = "crossing"
+    scaling: Literal["filter", "none", "curvature"] = "filter"
+    perturbation_seed: Natural = 0
+    landscape_levels: Levels | None = None
+    all_pairs: bool = False
+    max_coefficient: Positive | None = None
+    device: str = "auto"
+    memory_budget: Positive | None = None
+    shards: Count = 1
+
+
+class Volume(Section):
+    """Volume Estimation Pipeline.ipynb"""
+
+    loss_thresholds: Thresholds | None = None
+    acc_threshold: Share | None = None
+    top_k: Count = 10
+    bootstrap: Count = 1000
+    subset_sizes: Counts | None = None
+
+
+class Cutoff(Section):
+    """Volume Cutoff.ipynb"""
+
+    loss_threshold: Positive | None = None
+    batch_size: Count = 1000
+
+
+class Accuracy(Section):
+    """Test Accuracy.ipynb"""
+
+    batch_size: Count = 1000
+
+
+class Analysis(Section):
+    """analyze_experiments_data.ipynb; ``compare_with`` is a folder, seen from this experiment's."""
+
+    loss_threshold: Positive | None = None
+    dataset_type: DatasetType | None = None
+    landscape: Natural | None = None
+    quantity: Literal["log_exp_r_n", "log_volume", "log_exp_r_n_acc"] = "log_exp_r_n"
+    spread: Literal["sd", "quartiles"] = "sd"
+    compare_with: str | None = None
