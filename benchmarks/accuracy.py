@@ -3,8 +3,8 @@
     python benchmarks/accuracy.py [--case swiss_roll mnist] [--directions 64]
 
 Every threshold radius of every minimum in every landscape is compared with a bisection of the same ray in
-float64; and every ray is scanned at 2,000 coefficients up to its radius, for points above the threshold that the
-search passed over (an excursion). Prints a table in Markdown, and every excursion with its width.
+float64; and every ray is scanned at 2,000 coefficients up to its radius, for points above the threshold
+that the search passed over (an excursion). Prints a table in Markdown, and every excursion with its width.
 """
 
 from __future__ import annotations
@@ -41,12 +41,12 @@ def bisect(rays: FastRays, k: int, threshold: float, found: np.ndarray) -> np.nd
 
 
 def excursions(rays: FastRays, threshold: float, found: np.ndarray) -> np.ndarray:
-    """Ratio between the ends of what was passed over on each ray, 1 if nothing; like ``found``, ``(K, D)``."""
+    """Ratio between the ends of what was passed over on each ray, 1 if nothing: ``(K, D)``."""
     rows = np.arange(found.shape[1])
     first, last = np.full(found.shape, np.inf), np.zeros(found.shape)
     for fraction in tqdm(np.linspace(0, 1, POINTS, endpoint=False)[1:], desc="dense scan", leave=False):
         c = fraction * found.max(axis=0)
-        above = rays(rows, c, len(found) - 1)[0].T > threshold * (1 + MARGIN)
+        above = threshold * (1 + MARGIN) < rays(rows, c, len(found) - 1)[0].T
         above &= c < found * (1 - MARGIN)
         first, last = np.where(above, np.minimum(first, c), first), np.where(above, c, last)
     return np.where(last > 0, np.maximum(last / first, 1 + 1 / POINTS), 1.0)
@@ -86,8 +86,8 @@ def measure(name: str, cache: Path, directions: int, dense_samples: int) -> str:
             width = excursions(rays, case.threshold, found)
             widths.append(width.ravel())
             for k, row in np.argwhere(width > 1):
-                print(f"{name}: minimum {trained.value}, landscape {levels[k]}, direction {row}: passed over an "
-                      f"excursion of a factor {width[k, row]:.4f}", flush=True)  # fmt: skip
+                ray = f"minimum {trained.value}, landscape {levels[k]}, direction {row}"
+                print(f"{name}: {ray}: passed over an excursion of a factor {width[k, row]:.4f}", flush=True)
     errors, widths = np.concatenate(errors), np.concatenate(widths)
     return (
         f"| {name} | {len(errors):,} | {np.median(errors):.1e} | {errors.max():.1e} | "
