@@ -7,7 +7,7 @@ from fractions import Fraction
 import mpmath
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from volume_lib import diagnostics, volume
@@ -243,7 +243,6 @@ def test_resolution_is_weighted_as_the_mean_is():
     assert diagnostics.resolution(np.zeros(2), np.zeros(2), 1000) == 0
 
 
-@settings(deadline=None)
 @given(coefficient=st.integers(1, 99), n=DIMENSION)
 def test_true_radius_lies_within_the_resolution(coefficient, n):
     grid = np.linspace(0, 1, 100) ** 2
