@@ -78,7 +78,8 @@ def sweep(**changes) -> Sweep:
     content = dict(
         wiggle_results=rays(), additional_data=0, model_trained_data=3, dataset_type="data",
         base_dataset_size=2, test_loss=0.2, test_accs=0.9, train_loss=0.1, num_params=17, state_dict=state,
-        scaling="filter", log_det_scaling=-3.5, search="crossing", loss_thresholds=[0.1, 0.2], acc_threshold=None, value=3,
+        scaling="filter", log_det_scaling=-3.5, search="crossing", loss_thresholds=[0.1, 0.2],
+        acc_threshold=None, value=3,
     )  # fmt: skip
     return Sweep(**(content | changes))
 
