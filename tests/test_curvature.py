@@ -126,6 +126,14 @@ def test_it_evens_out_what_the_parameters_do():
     assert scale[1] / scale[0] == pytest.approx(1000, rel=0.3)
 
 
+def test_a_network_that_diverged_does_not_stop_the_sweep():
+    model, x, y = classifier()
+    with torch.no_grad():
+        model.layers[0].weight[0, 0] = math.nan
+    scale = compute_scale("curvature", model, Mnist(), x, y)
+    assert (scale > 0).all()
+
+
 def test_it_needs_the_data():
     with pytest.raises(InputError, match="needs the problem, x and y"):
         compute_scale("curvature", nn.Linear(2, 1))

@@ -63,6 +63,8 @@ def curvature_scale(model: nn.Module, start: Tensor, problem: Problem, x: Tensor
     model = copy.deepcopy(model).cpu().eval().requires_grad_(False)
     generator = torch.Generator().manual_seed(_SEED)
     theta = flatten(model)
+    if not problem.loss(model(x[:SAMPLES]), y[:SAMPLES]).isfinite():
+        return start.float()  # above every threshold: no volume, in whichever coordinates
     # In these units the loss of a quadratic that S makes round rises by RISE at coefficient 1.
     unit = math.sqrt(2 * RISE / len(theta))
     curvature, displacement, coefficient = None, start.double(), 1.0
