@@ -284,6 +284,7 @@ def test_missing_data_says_where_and_how(name, tmp_path, monkeypatch):
     message = str(error.value)
     assert str(tmp_path / folder) in message and file in message and "no network" in message
     assert f"VOLUME_LIB_DATA to the folder that holds {folder}" in message and "\n" not in message
+    assert not list(tmp_path.iterdir())  # no empty folders are left behind
 
 
 def test_cifar_images_keep_their_channels_and_are_normalised(tmp_path, monkeypatch):

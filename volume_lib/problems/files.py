@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ def find_or_download(read: Callable[[bool], Any], name: str, root: Path, folder:
     when they are missing and cannot be downloaded, and when they cannot be read.
     """
     place = f"{files} in {root / folder}"
+    new_folders = [path for path in (root / folder, *(root / folder).parents) if not path.exists()]
     try:
         return read(False)
     except (RuntimeError, OSError) as error:
@@ -29,6 +31,9 @@ def find_or_download(read: Callable[[bool], Any], name: str, root: Path, folder:
     try:
         return read(True)
     except Exception as error:
+        for path in new_folders:  # the innermost first; torchvision makes them before it asks the network
+            with contextlib.suppress(OSError):
+                path.rmdir()
         raise InputError(
             f"{name}: not in {root / folder}, and no download ({_one_line(error)}). Place {files} "
             f"there, or set VOLUME_LIB_DATA to the folder that holds {folder}"
