@@ -15,6 +15,7 @@ from volume_lib.errors import InputError
 from volume_lib.experiment import read_experiment
 from volume_lib.problems import data_root, get_problem
 from volume_lib.problems.images import ImageProblem
+from volume_lib.problems.modular_arithmetic import ModularArithmeticSquared
 from volume_lib.records import Data
 from volume_lib.splits import make_dataset
 from volume_lib.sweep import run_sweep
@@ -121,3 +122,31 @@ def test_a_reduced_run_gives_volumes(folder, loaded, tmp_path, monkeypatch):
         assert results["loss_landscape_data_param"] == level
         assert all(value is not None for value in results["log_exp_r_n_values"])
         assert results["num_params"] == sum(p.numel() for p in models[0].model.parameters())
+
+
+class SmallTable(ModularArithmeticSquared):
+    modulus = 31
+
+
+def test_grokking_knows_its_pairs_long_before_it_generalises_and_its_volume_grows(tmp_path):
+    """The shipped experiment on a smaller table: minutes become seconds."""
+    problem = SmallTable()
+    train = read_experiment(EXPERIMENTS / "grokking" / "modular_arithmetic").train
+    dataset = make_dataset(problem, base_data_size=540, dataset_quantities=[0], data_seed=10)
+    lengths = train_models(
+        problem, dataset, folder=tmp_path / "models_and_data", model={"hidden_dims": [128]}, model_seed=0,
+        optimizer=train.optimizer, learning_rate=train.learning_rate, weight_decay=train.weight_decay,
+        batch_size=540, epochs=600, vary="epochs", values=[80, 150, 300, 600],
+    )  # fmt: skip
+    last = lengths[-1]
+    knows = next(i for i, accuracy in enumerate(last.train_accs) if accuracy == 1)
+    generalises = next(i for i, accuracy in enumerate(last.test_accs) if accuracy > 0.95)
+    assert generalises > 3 * knows
+    assert lengths[0].train_accs[-1] == 1 and lengths[0].test_accs[-1] < 0.2
+    assert last.test_accs[-1] > 0.99
+    run_sweep(problem, lengths, dataset, tmp_path, num_directions=10, loss_thresholds=[0.5])
+    sweeps = [storage.load_sweep(path) for path in storage.list_sweeps(tmp_path)[0]]
+    results = estimate_volumes(sweeps, 0.5, bootstrap=10)
+    assert results["key"] == "epochs" and results["key_values"] == [80, 150, 300, 600]
+    for key in ("log_exp_r_n_values", "log_volume_values"):
+        assert results[key] == sorted(results[key])
