@@ -145,7 +145,7 @@ def test_a_convex_body_has_the_same_volume_from_any_point_inside(tmp_path):
 
 @pytest.mark.parametrize("scaling", ["filter", "curvature"])
 def test_scaled_coordinates_give_the_volume_of_a_tilted_ellipsoid(tmp_path, scaling):
-    body, threshold = ellipsoid(tilted_bowl(log_spectrum(4, 2)).matrix * np.array([1, 5, 0.2, 1])), 0.3
+    body, threshold = ellipsoid(tilted_bowl(log_spectrum(4, 2)).matrix * torch.tensor([1, 5, 0.2, 1])), 0.3
     sweep = sweep_body(body, tmp_path, directions=8000, threshold=threshold, scaling=scaling)
     results = volume.estimate_volumes([sweep], threshold, subset_sizes=[1])
     to_volume = results["log_volume_values"][0] - results["log_exp_r_n_values"][0]
