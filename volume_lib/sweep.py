@@ -28,7 +28,7 @@ from .rays import PlainRays
 from .records import ADDITIONAL, Dataset, Sweep, TrainedModel
 from .scaling import compute_scale, log_det
 
-FIRST_BATCH, LARGEST_BATCH = 8, 512
+FIRST_BATCH, LARGEST_BATCH = 8, 256
 """Directions solved together: few at first, to learn from them, then as many as memory allows."""
 
 
@@ -159,8 +159,10 @@ def sweep_model(
     """
     rays, limit = open_rays(problem, trained, dataset, levels, settings, device, memory_budget)
     traces, all_norms = walk(rays, limit, settings, bar)
+    scale = rays.scale
+    del rays  # its loaded directions make room for the records
     for level, trace in zip(levels, traces, strict=True):
-        yield _record(trained, dataset, level, settings, rays.scale, trace, all_norms)
+        yield _record(trained, dataset, level, settings, scale, trace, all_norms)
         trace.clear()
 
 
