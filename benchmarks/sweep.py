@@ -23,11 +23,12 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from volume_lib.crossings import Crossing, Grid
+from volume_lib.devices import resolve_device
 from volume_lib.problems import get_problem
 from volume_lib.problems.base import Problem
 from volume_lib.records import Data, Dataset, TrainedModel
 from volume_lib.splits import make_dataset
-from volume_lib.sweep import SweepSettings, open_rays, resolve_device, walk
+from volume_lib.sweep import SweepSettings, open_rays, walk
 from volume_lib.training import train_models
 
 

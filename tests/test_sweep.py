@@ -173,6 +173,18 @@ def test_done_files_are_kept_and_other_settings_or_weights_are_swept_again(run, 
     assert paths[1].stat().st_mtime_ns != stamp
 
 
+def test_another_largest_coefficient_is_another_sweep_where_rays_end_there(run, tmp_path):
+    problem, models, dataset, _ = run
+    options = {"num_directions": 3, "loss_thresholds": [0.1]}
+    (path,) = run_sweep(problem, models[:1], dataset, tmp_path, max_coefficient=1e-3, **options)
+    assert np.isinf(radii(path, 0.1)).all()  # censored
+    run_sweep(problem, models[:1], dataset, tmp_path, **options)
+    assert np.isfinite(radii(path, 0.1)).all()
+    stamp = path.stat().st_mtime_ns
+    run_sweep(problem, models[:1], dataset, tmp_path, max_coefficient=500, **options)
+    assert path.stat().st_mtime_ns == stamp  # every ray crossed long before: the same file
+
+
 def test_killed_at_random_moments_and_resumed_gives_the_same_files(run, swept, tmp_path):
     program = (
         "import sys; from volume_lib import storage; from volume_lib.problems import get_problem\n"

@@ -136,11 +136,16 @@ class Grid:
     coefficients: tuple[float, ...] = tuple(np.linspace(0, 1, 100) ** 2)
     name: str = field(default="grid", init=False)
 
+    def made(self, coefficients: np.ndarray, crossed: bool) -> bool:
+        """Whether this search can have evaluated these ``coefficients`` ``(P,)`` of one ray."""
+        return np.array_equal(coefficients, self.coefficients)
+
     def trace(self, rays: Rays, targets: list[Target], history: History) -> list[Points]:
         """Walk all loaded rays in every landscape; one :class:`Points` for each landscape."""
         traced = []
+        losses, accs = history.at_zero(rays)
         for k in range(len(rays.sizes)):
-            points = Points.start(rays.num_rows, *_at_zero(rays, k), capacity=len(self.coefficients))
+            points = Points.start(rays.num_rows, losses[k], accs[k], capacity=len(self.coefficients))
             for row in range(rays.num_rows):
                 for c in self.coefficients[1:]:
                     loss, acc = rays(np.array([row]), np.array([c]), k)
@@ -167,13 +172,22 @@ class Crossing:
     pilot_samples: int = 128
     name: str = field(default="crossing", init=False)
 
+    def made(self, coefficients: np.ndarray, crossed: bool) -> bool:
+        """Whether this search can have evaluated these ``coefficients`` ``(P,)`` of one ray.
+
+        ``crossed``: whether the ray was seen beyond every threshold. If not, the search went to its end.
+        """
+        last = coefficients[-1]
+        return bool(last <= self.max_coefficient if crossed else last == self.max_coefficient)
+
     def trace(self, rays: Rays, targets: list[Target], history: History) -> list[Points]:
         """Find all crossings of the loaded rays; one :class:`Points` for each landscape.
 
         ``history`` carries what was learned from one batch of directions of a model to the next.
         """
         landscapes = range(len(rays.sizes))
-        points = [Points.start(rays.num_rows, *_at_zero(rays, k)) for k in landscapes]
+        losses, accs = history.at_zero(rays)
+        points = [Points.start(rays.num_rows, losses[k], accs[k]) for k in landscapes]
         known: dict[tuple, np.ndarray] = {}
         direct = [k for k in landscapes if rays.sizes[k] <= 2 * self.pilot_samples]
         if direct:
@@ -227,8 +241,8 @@ class Crossing:
     def _scan_pilot(self, rays, points, k, targets, history) -> dict[tuple, np.ndarray]:
         """Scan a large landscape on a subset of its samples; look closely at bumps; return what was seen."""
         stride = rays.sizes[k] // max(self.pilot_samples, rays.sizes[k] // 64)
-        losses, accs = rays(np.zeros(1, dtype=int), np.zeros(1), k, stride)
-        pilot = [None] * k + [Points.start(rays.num_rows, losses[0, k], accs[0, k])]
+        losses, accs = history.at_zero(rays, k, stride)
+        pilot = [None] * k + [Points.start(rays.num_rows, losses[k], accs[k])]
         self._scan(rays, pilot, k, stride, targets, history)
         everyone = np.arange(rays.num_rows)
         seen = {}
@@ -265,7 +279,6 @@ class Crossing:
         if not len(rows):
             return np.ones(0, dtype=bool)
         losses, accs = rays(rows, coefficients, k, stride, precise)
-        kept = np.ones(len(rows), dtype=bool)
         for j in range(k + 1) if stride == 1 else [k]:
             kept = np.ones(len(rows), dtype=bool)
             if rays.has_precise(j) and not (precise and rays.has_precise(k)) and stride == 1:
@@ -344,9 +357,3 @@ def _next_point(
     if bisect:
         inside = np.zeros_like(inside)
     return np.where(inside, x, np.where(np.isneginf(lo) & np.isposinf(hi), np.log(COLD_START), middle))
-
-
-def _at_zero(rays: Rays, k: int) -> tuple[float, float]:
-    """Loss and accuracy of the trained model itself in landscape ``k``."""
-    losses, accs = rays(np.zeros(1, dtype=int), np.zeros(1), k)
-    return float(losses[0, k]), float(accs[0, k])

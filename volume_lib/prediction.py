@@ -10,6 +10,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from .rays import Rays
+
 POINT_NOISE = 2e-7
 """Uncertainty of a point's ``log c`` from float32 losses."""
 CUBIC = 0.05
@@ -94,6 +96,15 @@ class History:
     def __init__(self) -> None:
         self.ladder_start: float | None = None
         self._past: dict[tuple, np.ndarray] = {}
+        self._at_zero: dict[tuple[int, int], tuple[np.ndarray, np.ndarray]] = {}
+
+    def at_zero(self, rays: Rays, landscape: int = -1, stride: int = 1) -> tuple[np.ndarray, np.ndarray]:
+        """Losses and accuracies of the model itself, ``(landscape + 1,)`` each: the same for every ray."""
+        landscape %= len(rays.sizes)
+        if (landscape, stride) not in self._at_zero:
+            losses, accs = rays(np.zeros(1, dtype=int), np.zeros(1), landscape, stride)
+            self._at_zero[landscape, stride] = losses[0], accs[0]
+        return self._at_zero[landscape, stride]
 
     def learn(self, batch: dict[tuple, np.ndarray]) -> None:
         """Take what was found in a solved batch: arrays ``(D,)`` by name."""

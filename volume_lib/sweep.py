@@ -19,6 +19,7 @@ from tqdm.auto import tqdm
 
 from . import storage
 from .crossings import Crossing, Grid, Target, bracket
+from .devices import resolve_device
 from .directions import draw_batch, norms
 from .errors import InputError
 from .fast_rays import FastRays
@@ -58,7 +59,15 @@ class SweepSettings:
             == (self.acc_threshold, self.search.name, self.scaling)
             and sweep.state_dict.keys() == weights.keys()
             and all(np.array_equal(sweep.state_dict[name], weights[name].cpu().numpy()) for name in weights)
+            and all(self._made(ray) for ray in sweep.wiggle_results)
         )
+
+    def _made(self, ray: dict) -> bool:
+        """Whether the search can have evaluated this ray: it tells one ``max_coefficient`` from another."""
+        crossed = all((~(ray["loss"] <= threshold)).any() for threshold in self.loss_thresholds)
+        if self.acc_threshold is not None:
+            crossed &= bool((ray["accs"] < self.acc_threshold).any())
+        return self.search.made(ray["coefficients"], crossed)
 
 
 def run_sweep(
@@ -252,22 +261,6 @@ def _record(
         key=trained.key,
         value=trained.value,
     )
-
-
-def resolve_device(device: str) -> torch.device:
-    """``"auto"`` → the first GPU if there is one, else the CPU; anything else as torch names it.
-
-    Raises:
-        InputError: torch does not know the device, or it is not there.
-    """
-    if device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        resolved = torch.device(device)
-        torch.empty(1, device=resolved)
-    except (RuntimeError, AssertionError) as error:
-        raise InputError(f"device {device!r}: {str(error).splitlines()[0]} (use auto, cpu or cuda)") from None
-    return resolved
 
 
 def _budget(memory_budget: float | None, device: torch.device) -> float:

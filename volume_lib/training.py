@@ -13,6 +13,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from volume_lib import storage
+from volume_lib.devices import resolve_device
 from volume_lib.errors import InputError
 from volume_lib.fitting import Fit, Job, Settings
 from volume_lib.plans import Plan, Wanted, warn_of_strangers
@@ -97,7 +98,7 @@ def train_runs(
     every ``data_seed``); raises InputError where they do not.
     """
     plan.check()
-    target = _device(device)
+    target = resolve_device(device)
     if not (joint is True or joint is False or joint == "auto"):
         raise InputError(f'joint {joint!r}: must be true, false or "auto"')
     first = runs[0].dataset
@@ -109,15 +110,6 @@ def train_runs(
         work.add(run)
     work.train(joint, first.x_test, first.y_test)
     return work.models()
-
-
-def _device(name: str) -> torch.device:
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        return torch.empty(0, device=name).device
-    except (RuntimeError, AssertionError) as error:
-        raise InputError(f'device "{name}": not usable here ({str(error).splitlines()[0]})') from error
 
 
 @dataclass

@@ -23,12 +23,9 @@ def rank_table(
     ax = style.new_axes(ax, height=0.85)
     landscape = experiment.landscapes[0] if landscape is None else landscape
     values = experiment.matrix(quantity, landscape)
-    values = values[:, ~np.isnan(values).all(axis=0)]
-    minima = [
-        m
-        for m, column in zip(experiment.minima, experiment.matrix(quantity, landscape).T, strict=True)
-        if not np.isnan(column).all()
-    ]
+    present = ~np.isnan(values).all(axis=0)
+    values = values[:, present]
+    minima = [m for m, there in zip(experiment.minima, present, strict=True) if there]
     shares = np.zeros((len(minima), len(minima)))
     for run in values:
         known = np.flatnonzero(~np.isnan(run))

@@ -1,0 +1,22 @@
+"""Where to compute."""
+
+from __future__ import annotations
+
+import torch
+
+from .errors import InputError
+
+
+def resolve_device(device: str) -> torch.device:
+    """``"auto"`` → the GPU if there is one, else the CPU; anything else as torch names it.
+
+    Raises:
+        InputError: torch does not know the device, or it is not there.
+    """
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        return torch.empty(0, device=device).device
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(f'device "{device}": not usable here ({reason}); use auto, cpu or cuda') from error
