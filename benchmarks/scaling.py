@@ -12,7 +12,6 @@ all cores together, so that other work on the machine matters less).
 from __future__ import annotations
 
 import argparse
-import platform
 import tempfile
 import time
 from collections.abc import Iterator
@@ -22,6 +21,7 @@ from typing import Any
 import torch
 
 from volume_lib import storage, volume
+from volume_lib.devices import processor_name
 from volume_lib.problems import get_problem
 from volume_lib.problems.base import Problem
 from volume_lib.records import Dataset, TrainedModel
@@ -103,8 +103,7 @@ def main() -> None:
     parser.add_argument("--cache", type=Path, default=Path(tempfile.gettempdir()) / "volume_lib_scaling")
     arguments = parser.parse_args()
     print(
-        f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads, torch "
-        f"{torch.__version__}; {arguments.directions} directions, loss threshold {THRESHOLD:g}, base {BASE}\n"
+        f"{processor_name(torch.device('cpu'))}, torch {torch.__version__}; {arguments.directions} directions, loss threshold {THRESHOLD:g}, base {BASE}\n"
     )
     for cells in (HEADER, ["---"] * len(HEADER)):
         print("| " + " | ".join(cells) + " |")

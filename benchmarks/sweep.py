@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import platform
 import tempfile
 import time
 from pathlib import Path
@@ -23,7 +22,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from volume_lib.crossings import Crossing, Grid
-from volume_lib.devices import resolve_device
+from volume_lib.devices import processor_name, resolve_device
 from volume_lib.problems import get_problem
 from volume_lib.problems.base import Problem
 from volume_lib.records import Data, Dataset, TrainedModel
@@ -166,15 +165,6 @@ def matrix_rate(device: torch.device, size: int = 2048) -> float:
     return 2 * size**3 / best
 
 
-def processor(device: torch.device) -> str:
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    for line in Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else ():
-        if line.startswith("model name"):
-            return f"{line.split(':', 1)[1].strip()}, {torch.get_num_threads()} threads"
-    return f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads"
-
-
 def run_case(name: str, cache: Path, device: torch.device, directions: int | None, rounds: int) -> str:
     """Time one case; returns its row of the table."""
     case = CASES[name]
@@ -216,7 +206,7 @@ def main() -> None:
         run_case(name, arguments.cache, device, arguments.directions, arguments.rounds)
         for name in arguments.case
     ]
-    print(f"\n{processor(device)}; torch {torch.__version__}\n")
+    print(f"\n{processor_name(device)}; torch {torch.__version__}\n")
     print("| case | n | plain, s/direction | crossing, s/direction | ratio | evaluations: plain | crossing "
           "| floor, s/direction | three thresholds |")  # fmt: skip
     print("| --- " * 9 + "|")

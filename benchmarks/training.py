@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import platform
 import tempfile
 import time
 from collections.abc import Callable
@@ -22,6 +21,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from volume_lib.devices import processor_name, resolve_device
 from volume_lib.errors import InputError
 from volume_lib.fitting import Settings
 from volume_lib.plans import Plan
@@ -43,8 +43,7 @@ def main() -> None:
     parser.add_argument("--device", default="auto")
     options = parser.parse_args()
     os.environ["TQDM_DISABLE"] = "1"
-    machine = platform.processor() or platform.machine()
-    print(f"{machine}, {torch.get_num_threads()} threads, torch {torch.__version__}\n")
+    print(f"{processor_name(resolve_device(options.device))}, torch {torch.__version__}\n")
     side_by_side(options)
     mnist(options)
 

@@ -68,6 +68,14 @@ def test_minima_without_volume_are_named():
     assert text.endswith("No volume, above the threshold without any perturbation: +1,940.")
 
 
+def test_the_order_in_one_line_says_how_sure_each_step_is():
+    found = results(values=[30.0, 29.9, -math.inf])
+    assert volume_report.order_line(found) == "+0 ≈ +540"
+    assert volume_report.order_line(results(values=[20.0, 30.0])) == "+540 ≫ +0"
+    assert volume_report.order_line(results(values=[20.0, 30.0], effective=[1.0, 1.0])) == "+540 > +0"
+    assert volume_report.order_line(results(values=[-math.inf])) == "none has a volume"
+
+
 def test_one_minimum_has_no_order():
     assert volume_report.describe_order(results(values=[1.0])) == "One minimum, +0: nothing to order."
 

@@ -73,9 +73,7 @@ def describe_order(results: Mapping[str, Any]) -> str:
     With filter scaling, ``log E[r^n]`` is in units of each minimum's own filters, as published volumes of
     this kind are; the table's log volume is in parameter space.
     """
-    values, names = results["log_exp_r_n_values"], _names(results)
-    order = sorted(range(len(values)), key=lambda i: -values[i])
-    alive = [i for i in order if values[i] > -math.inf]
+    alive, names = _alive(results), _names(results)
     sentences = []
     if len(alive) > 1:
         sentences.append(f"From the largest volume to the smallest: {', '.join(names[i] for i in alive)}.")
@@ -95,10 +93,31 @@ def describe_order(results: Mapping[str, Any]) -> str:
         )
     if found["not"]:
         sentences.append(f"Not ordered, their intervals meet: {', '.join(found['not'])}.")
-    if len(alive) < len(order):
-        dead = ", ".join(names[i] for i in sorted(order[len(alive) :]))
+    if len(alive) < len(names):
+        dead = ", ".join(name for i, name in enumerate(names) if i not in alive)
         sentences.append(f"No volume, above the threshold without any perturbation: {dead}.")
     return " ".join(sentences) or f"One minimum, {names[0]}: nothing to order."
+
+
+def order_line(results: Mapping[str, Any]) -> str:
+    """The minima from the largest volume to the smallest, in one line.
+
+    Between two neighbours stands ``≫`` where the first is larger beyond doubt, ``>`` where the two are apart
+    on the directions sampled, ``≈`` where their intervals meet (:func:`describe_order`). Minima without
+    a volume are left out.
+    """
+    alive, names = _alive(results), _names(results)
+    signs = {"beyond doubt": "≫", "sampled": ">", "not": "≈"}
+    line = names[alive[0]] if alive else "none has a volume"
+    for larger, smaller in pairwise(alive):
+        line += f" {signs[_verdict(results, larger, smaller)]} {names[smaller]}"
+    return line
+
+
+def _alive(results: Mapping[str, Any]) -> list[int]:
+    """Positions of the minima that have a volume, from the largest to the smallest."""
+    values = results["log_exp_r_n_values"]
+    return sorted((i for i in range(len(values)) if values[i] > -math.inf), key=lambda i: -values[i])
 
 
 def _verdict(results: Mapping[str, Any], larger: int, smaller: int) -> str:
