@@ -13,7 +13,7 @@ from torch import nn
 from volume_lib import fast_rays
 from volume_lib.directions import draw, draw_batch, norms, num_perturbed, reproduce_direction, unflatten
 from volume_lib.fast_rays import FastRays
-from volume_lib.models import CNN, MLP
+from volume_lib.models import CNN, GPT, MLP
 from volume_lib.problems import get_problem
 from volume_lib.rays import PlainRays
 from volume_lib.scaling import compute_scale
@@ -85,6 +85,35 @@ def test_against_the_definition_in_float64(case, evaluator):
         expected_losses, expected_accs = by_hand(model, x, y, directions[row], scale, c, SIZES)
         np.testing.assert_allclose(losses[row], expected_losses, rtol=2e-5)
         np.testing.assert_allclose(accs[row], expected_accs, atol=1e-12)
+
+
+@pytest.mark.parametrize("budget", [1e9, 100])
+@pytest.mark.parametrize("evaluator", [PlainRays, FastRays])
+def test_a_tied_embedding_is_moved_once_in_both_its_uses(evaluator, budget):
+    """The GPT against one full pass in float64 with every named parameter moved; small budget: no stem."""
+    torch.manual_seed(0)
+    model, problem = GPT(11, 6, 8, 2, 2), get_problem("shakespeare")
+    with torch.no_grad():
+        model.token_embedding.weight.mul_(10)  # as large as trained, so that both its uses count
+    x, y = torch.randint(11, (2, SIZES[-1], 6), generator=torch.Generator().manual_seed(1))
+    assert num_perturbed(model) == sum(p.numel() for p in model.parameters())  # 11·8 of them once
+    scale = compute_scale("filter", model)
+    directions, coefficients = draw_batch(range(3), len(scale)), [0.05, 0.2, 0.5]
+    options = {"memory_budget": budget} if evaluator is FastRays else {}
+    rays = evaluator(problem, model, x, y, SIZES, scale, **options)
+    assert evaluator is PlainRays or (rays.stem_shape is not None) == (budget > 100)
+    losses, accs = evaluate(rays, directions, coefficients)
+    shapes = {name: parameter.shape for name, parameter in model.named_parameters()}
+    start = torch.cat([parameter.detach().flatten() for parameter in model.parameters()]).double()
+    for row, c in enumerate(coefficients):
+        vector = start + c * scale.double() * directions[row].double()
+        with torch.no_grad():
+            outputs = torch.func.functional_call(copy.deepcopy(model).double(), unflatten(vector, shapes), x)
+        for column, size in enumerate(SIZES):
+            loss = nn.functional.cross_entropy(outputs[:size].flatten(0, 1), y[:size].flatten()).item()
+            assert losses[row, column] == pytest.approx(loss, rel=1e-5)
+            hits = (outputs[:size].argmax(-1) == y[:size]).double().mean().item()
+            assert accs[row, column] == pytest.approx(hits, abs=1e-6)
 
 
 def test_the_precise_twin_has_float64_digits(case):
