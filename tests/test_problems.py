@@ -11,6 +11,7 @@ import torch.nn.functional as F
 
 from volume_lib.errors import InputError
 from volume_lib.problems import data_root, get_problem, problem_names
+from volume_lib.records import Data
 
 MNIST_IS_HERE = (data_root() / "MNIST" / "raw" / "train-images-idx3-ubyte").exists()
 needs_mnist = pytest.mark.skipif(not MNIST_IS_HERE, reason="MNIST is not in VOLUME_LIB_DATA")
@@ -309,6 +310,39 @@ def test_cifar_images_keep_their_channels_and_are_normalised(tmp_path, monkeypat
     torch.testing.assert_close(data.x_train[7, 2, 0, 5], (1 - mean[2]) / std[2])
 
 
+def test_fashion_images_are_read_and_normalised(tmp_path):
+    """A stand-in of Fashion-MNIST's files: a grey and a white image."""
+    raw = tmp_path / "FashionMNIST" / "raw"
+    raw.mkdir(parents=True)
+    images = np.stack([np.full((28, 28), 51), np.full((28, 28), 255)]).astype(np.uint8)
+    for part in ("train", "t10k"):
+        head = np.array([0x803, 2, 28, 28], dtype=">i4").tobytes()
+        (raw / f"{part}-images-idx3-ubyte").write_bytes(head + images.tobytes())
+        (raw / f"{part}-labels-idx1-ubyte").write_bytes(np.array([0x801, 2], dtype=">i4").tobytes() + b"\7\2")
+    data = get_problem("fashion_mnist").load(tmp_path)
+    assert data.x_train.shape == data.x_test.shape == (2, 1, 28, 28) and data.y_train.tolist() == [7, 2]
+    found = data.x_train[:, 0, 5, 9]
+    torch.testing.assert_close(found, (torch.tensor([0.2, 1.0]) - 0.2860) / 0.3530)
+
+
+def test_svhn_images_keep_their_channels_and_are_normalised(tmp_path, monkeypatch):
+    """A stand-in of SVHN's files, which count images last and call the digit 0 a 10."""
+    from scipy.io import savemat
+    from torchvision.datasets import SVHN
+
+    (tmp_path / "svhn").mkdir()
+    images = np.zeros((32, 32, 3, 2), dtype=np.uint8)
+    images[..., 0, :], images[..., 1, :], images[3, 8, 2, 1] = 51, 102, 255  # row 3, column 8, blue
+    for part in ("train", "test"):
+        savemat(tmp_path / "svhn" / f"{part}_32x32.mat", {"X": images, "y": np.array([[10], [4]])})
+    monkeypatch.setattr(SVHN, "_check_integrity", lambda self: True)
+    data = get_problem("svhn").load(tmp_path)
+    assert data.x_train.shape == data.x_test.shape == (2, 3, 32, 32) and data.y_test.tolist() == [0, 4]
+    mean, std = torch.tensor([0.4377, 0.4438, 0.4728]), torch.tensor([0.1980, 0.2010, 0.1970])
+    torch.testing.assert_close(data.x_train[0, :, 9, 9], (torch.tensor([0.2, 0.4, 0.0]) - mean) / std)
+    torch.testing.assert_close(data.x_train[1, 2, 3, 8], (1 - mean[2]) / std[2])
+
+
 def test_modular_arithmetic_holds_every_pair_once():
     problem = get_problem("modular_arithmetic")
     data = problem.load()
@@ -355,12 +389,56 @@ def test_poisoned_text_is_wrong_everywhere():
     assert not (wrong == y).any() and wrong.max() < 65 and wrong.min() >= 0
 
 
-@pytest.mark.parametrize("name, n", [("swiss_roll", "4,353"), ("modular_arithmetic", "22,843")])
-def test_verify_prints_the_size_and_draws_samples(name, n, capsys):
-    ax = get_problem(name).verify()
+@pytest.mark.parametrize(
+    "name, model_class, n",
+    [
+        ("swiss_roll", "MLP", 2 * 32 + 4 * 32 * 32 + 5 * 32 + 32 + 1),
+        ("mnist", "MLP", 784 * 256 + 256 * 128 + 128 * 10 + 256 + 128 + 10),
+        ("mnist", "CNN", 16 * 10 + 32 * (16 * 9 + 1) + 64 * (32 * 7 * 7 + 1) + 10 * 65),
+        ("fashion_mnist", "MLP", 784 * 256 + 256 * 128 + 128 * 10 + 256 + 128 + 10),
+        ("fashion_mnist", "CNN", 16 * 10 + 32 * (16 * 9 + 1) + 64 * (32 * 7 * 7 + 1) + 10 * 65),
+        ("cifar10", "MLP", 3072 * 512 + 512 * 256 + 256 * 10 + 512 + 256 + 10),
+        ("cifar10", "CNN", 16 * 28 + 32 * (16 * 9 + 1) + 64 * (32 * 8 * 8 + 1) + 10 * 65),
+        ("svhn", "MLP", 3072 * 512 + 512 * 256 + 256 * 10 + 512 + 256 + 10),
+        ("svhn", "CNN", 16 * 28 + 32 * (16 * 9 + 1) + 64 * (32 * 8 * 8 + 1) + 10 * 65),
+        ("modular_arithmetic", "MLP", 118 * 128 + 128 * 59 + 128 + 59),
+        ("modular_arithmetic_mse", "MLP", 118 * 128 + 128 * 59 + 128 + 59),
+        # embeddings once, though they are the output layer too; then two blocks and a layer norm
+        (
+            "shakespeare", "GPT",
+            (65 + 64) * 64 + 2 * (4 * 64 + 64 * 65 * 3 + 64 * 65 + 256 * 65 + 64 * 257) + 2 * 64,
+        ),
+    ],
+)  # fmt: skip
+def test_verify_prints_the_size_and_draws_samples(name, model_class, n, capsys, monkeypatch):
+    problem = get_problem(name)
+    if problem.sample_kind in ("images", "sequences"):  # their files may be missing
+        data = stand_in(problem)
+        monkeypatch.setattr(problem, "load", lambda root=None: data)
+    ax = problem.verify(model_class=model_class)
     printed = capsys.readouterr().out
-    assert f"MLP with {n} parameters" in printed and "training" in printed and "untrained: loss" in printed
-    assert ax.get_xlabel()
+    assert f"{model_class} with {n:,} parameters" in printed
+    assert "training" in printed and "untrained: loss" in printed
+    if problem.sample_kind == "images":
+        words = [text.get_text() for text in ax.texts]
+        assert words == [problem.class_names[i % 10] for i in range(25)] and len(ax.images) == 1
+    elif problem.sample_kind == "sequences":
+        assert [text.get_text() for text in ax.texts][0] == "".join(problem.class_names[:64]).replace(
+            "\n", "↵"
+        ).replace("$", r"\$")
+    else:
+        assert ax.get_xlabel() and ax.has_data()
+
+
+def stand_in(problem):
+    """Samples of the problem's shape: noise of every class in turn, or the alphabet from every letter on."""
+    if problem.sample_kind == "images":
+        x = torch.randn(30, *problem.shape, generator=torch.Generator().manual_seed(0))
+        y = torch.arange(30) % problem.num_classes
+    else:
+        start = torch.arange(30)[:, None] + torch.arange(problem.context)
+        x, y = start % problem.num_classes, (start + 1) % problem.num_classes
+    return Data(x, y, x, y)
 
 
 def test_damaged_data_is_named(tmp_path):

@@ -30,9 +30,40 @@ def test_the_file_names_a_known_problem_whose_model_can_be_built(folder):
     assert sum(parameter.numel() for parameter in model.parameters()) > 1000
 
 
+def published(name):
+    experiment = read_experiment(EXPERIMENTS / name)
+    return experiment, experiment.train
+
+
 def test_the_published_mnist_setting():
-    experiment = read_experiment(EXPERIMENTS / "low_data" / "mnist")
-    train, perturb = experiment.train, experiment.perturb
+    experiment, train = published("low_data/mnist")
     assert (train.base_data_size, train.epochs, train.batch_size) == (60, 500, 1000)
-    assert list(train.dataset_quantities) == [0, 540, 1940, 5940, 19940, 59940]
-    assert perturb.num_directions == 500 and list(perturb.loss_thresholds) == [0.02, 0.05, 0.1]
+    assert train.dataset_quantities == [0, 540, 1940, 5940, 19940, 59940]
+    assert experiment.model == {"hidden_dims": [256, 128]}
+    assert experiment.perturb.num_directions == 500
+    assert experiment.perturb.loss_thresholds == [0.02, 0.05, 0.1]
+
+
+def test_the_published_batch_sizes():
+    experiment, train = published("batch_size/mnist")
+    assert (train.vary, train.values) == ("batch_size", [100, 200, 500, 1000, 6000])
+    assert (train.base_data_size, train.dataset_quantities) == (6000, [0])
+    assert experiment.model == {"hidden_dims": [256, 128]}
+
+
+def test_the_published_cifar_settings():
+    experiment, train = published("low_data/cifar10")
+    assert (train.base_data_size, train.epochs) == (50, 200)
+    assert train.dataset_quantities == [0, 450, 1950, 4950, 19950, 49950]
+    poison, poisoned = published("poison/cifar10")
+    assert (poisoned.base_data_size, poisoned.dataset_type, poisoned.epochs) == (5000, "poison", 200)
+    assert experiment.model == poison.model == {"hidden_dims": [512, 256]}
+
+
+def test_only_the_conditions_that_ask_for_them_have_sam_and_imbalance():
+    for folder in FOLDERS:
+        train, condition = read_experiment(folder).train, folder.parent.name
+        assert (train.sam_rho > 0) == (condition == "sam")
+        assert (train.additional_imbalance is not None) == (condition == "imbalanced_classes")
+        kind = condition if condition in ("poison", "noise") else "data"
+        assert train.dataset_type == kind
