@@ -1,6 +1,8 @@
 """Training: update rules against torch.optim and hand-written passes, stacks, resuming, curves."""
 
+import io
 import itertools
+import re
 import warnings
 
 import pytest
@@ -382,6 +384,29 @@ def test_the_folder_holds_all_that_rebuilds_the_models(dataset, tmp_path):
         assert torch.equal(weights(found), weights(loaded))
         assert loaded.model_kwargs == {"input_dim": 3, "hidden_dims": [6, 5], "output_dim": 3}
         assert loaded.settings["batch_size"] == 8 and loaded.additional_data == found.value
+
+
+@pytest.mark.parametrize("joint", [True, False])
+def test_the_bar_counts_samples_and_shows_loss_and_accuracy(dataset, tmp_path, monkeypatch, joint):
+    bars = []
+
+    class Bar(training.tqdm):
+        def __init__(self, *args, **kwargs):
+            super().__init__(*args, **kwargs, file=io.StringIO())
+            self.words = []
+            bars.append(self)
+
+        def set_postfix_str(self, s="", refresh=True):
+            self.words.append(s)
+
+    monkeypatch.setattr(training, "tqdm", Bar)
+    train(dataset, tmp_path, joint=joint)
+    (bar,) = bars
+    assert bar.total == bar.n == 6 * sum(10 + level for level in dataset.dataset_quantities)
+    assert re.fullmatch(r"additional \d+: loss \d\S*, accuracy [01]\.\d{3}", bar.words[0])
+    (tmp_path / "model_additional_13.pt").unlink()
+    train(dataset, tmp_path, joint=joint)
+    assert bars[1].total == bars[1].n == 6 * 23  # what is still missing
 
 
 # ---- curves
