@@ -98,6 +98,10 @@ class Train(Section):
             raise ValueError(
                 f"values: {self.values[-1]} is beyond the end of the training, epochs {self.epochs}"
             )
+        if self.vary == "epochs" and self.target_train_loss is not None:
+            raise ValueError("target_train_loss: has no meaning where epochs vary; set it to null")
+        if self.vary == "epochs" and self.target_train_loss is not None:
+            raise ValueError("target_train_loss: has no meaning where epochs vary; set it to null")
         if self.sam_adaptive and not self.sam_rho:
             raise ValueError("sam_adaptive: needs a sam_rho above 0")
         return self
