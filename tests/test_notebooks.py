@@ -13,7 +13,7 @@ import pytest
 import tiny_experiment as tiny
 import torch
 
-from volume_lib import batch, storage
+from volume_lib import batch, storage, volume_report
 from volume_lib.batch import runner, steps
 from volume_lib.batch.kernels import Execution
 from volume_lib.batch.resources import Resources
@@ -162,6 +162,19 @@ def test_results_agree_with_the_rays(runs):
     expected = powers.max() + math.log(np.mean(np.exp(powers - powers.max())))
     assert results["log_exp_r_n_values"][1] == pytest.approx(expected, rel=1e-12)
     assert sorted(radii)[::-1][:10] == results["top_r_vals"][1]
+
+
+def test_the_volume_notebook_shows_what_each_number_is_worth(runs):
+    """Under each landscape's table stands the sentence of its results.json."""
+    run = runs[0]
+    cells = nbformat.read(run / "Volume Estimation Pipeline.ipynb", as_version=4).cells
+    data = [o.data for cell in cells for o in cell.get("outputs", []) if "data" in o]
+    shown = [entry.get("text/markdown") or entry.get("text/html") for entry in data]
+    for level in (0, 20):
+        results = storage.load_results(storage.results_path(run, "data", level, 0.1))
+        sentence = volume_report.describe_order(results)
+        assert sentence in shown
+        assert shown[shown.index(sentence) - 1] == volume_report.table(results)._repr_html_()
 
 
 # --- MNIST
