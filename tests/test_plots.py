@@ -6,6 +6,8 @@ import matplotlib
 
 matplotlib.use("Agg")
 
+import dataclasses
+import itertools
 from types import SimpleNamespace
 
 import matplotlib.pyplot as plt
@@ -16,7 +18,7 @@ import torch
 from matplotlib.colors import to_hex
 from torch import nn
 
-from volume_lib import analysis, plots
+from volume_lib import analysis, plots, storage
 from volume_lib.errors import InputError
 from volume_lib.landscapes import Plane
 from volume_lib.plots import style
@@ -212,6 +214,43 @@ def test_log_volumes_show_values_intervals_and_zero_volumes():
     assert first == pytest.approx([known.log_volume(0, 0, 0) - 3, known.log_volume(0, 0, 0) + 1])
 
 
+def test_accuracy_volumes_have_their_own_intervals():
+    result = known.results(0, 0, known.LEVELS)
+    result["log_exp_r_n_acc_values"] = [v + 1000 for v in result["log_exp_r_n_values"]]
+    result["log_exp_r_n_acc_ci"] = [[v - 7, v + 2] for v in result["log_exp_r_n_acc_values"]]
+    bars = [c.get_segments()[0] for c in plots.log_volumes(result, quantity="log_exp_r_n_acc").collections]
+    for level, bar in zip(known.LEVELS, bars, strict=True):
+        value = known.log_volume(0, level, 0) + 1000
+        assert np.sort(bar[:, 1]) == pytest.approx([value - 7, value + 2])
+
+
+def test_words_fit_what_varies():
+    result = known.results(0, 0, [0, 0, 0]) | {"key": "batch_size", "key_values": [8, 64, 512]}
+    ticks = [t.get_text() for t in plots.rank_agreement(result).get_xticklabels()]
+    assert ticks == ["largest batch size", "least volume", "lowest test loss"]
+    curves = plots.loss_curves(known.cutoffs([8, 64], 1000), key="batch_size")
+    assert curves.get_legend().get_title().get_text() == "minimum: batch size"
+    radii = {8: np.array([1.0, 2.0]), 64: np.array([1.0, 2.0])}
+    assert plots.radii_summary(radii, minimum="batch size").get_ylabel() == "minimum: batch size"
+
+
+def test_hollow_markers_and_triangles_are_explained(tmp_path):
+    for seed in range(2):
+        known.write_run(tmp_path, seed)
+    path = storage.results_path(tmp_path / "model_0_data_10", "data", 0, 0.1)
+    gone = known.results(0, 0, known.LEVELS)
+    gone["log_exp_r_n_values"][1] = -np.inf
+    storage.save_results(path, gone)
+    experiment = analysis.load_experiment(tmp_path)
+    assert (
+        "hollow: no volume in some"
+        in plots.volume_against_data(experiment).get_legend().get_title().get_text()
+    )
+    one = dataclasses.replace(experiment, table=experiment.rows(run="model_0_data_10"))
+    title = plots.volume_against_data(one).get_legend().get_title().get_text()
+    assert "▽ no volume in any seed" in title and "hollow" not in title
+
+
 def test_log_volumes_of_several_landscapes_and_of_older_files():
     many = [
         known.results(0, landscape, [m for m in known.LEVELS if m >= landscape]) for landscape in known.LEVELS
@@ -314,7 +353,7 @@ def test_agreement_and_power_law_figures(experiment):
     line = next(
         line for line in plots.power_law(experiment, fit).lines if line.get_label().startswith("volume")
     )
-    assert "-30" in line.get_label()
+    assert "−30 [−30, −30]" in line.get_label()
     x, y = line.get_data()
     assert y == pytest.approx(5050 - 30 * np.log(x) - 10 * np.log(known.BASE))
     residual = np.concatenate(
@@ -407,6 +446,29 @@ def test_the_threshold_of_a_slice_is_where_the_loss_has_it():
     assert (ax.get_xlabel(), ax.get_ylabel()) == ("coefficient", "coefficient")
 
 
+def test_slices_side_by_side_fill_one_column_and_cut_nothing_off():
+    plane, a, b, losses = bowl()
+    axes = plots.loss_slices(
+        np.stack([losses] * 2),
+        a,
+        b,
+        plane,
+        titles=["10 samples", "2,000 samples"],
+        minima=[540],
+        levels=LEVELS,
+    )
+    figure = axes[0].figure
+    figure.canvas.draw()
+    assert figure.get_figwidth() * 2.54 == pytest.approx(8)
+    boxes = [ax.get_tightbbox() for ax in axes]
+    assert boxes[0].x1 < boxes[1].x0
+    inked = figure.get_tightbbox().transformed(figure.dpi_scale_trans)
+    assert figure.bbox.x0 - 1 <= inked.x0 and inked.x1 <= figure.bbox.x1 + 1
+    assert figure.bbox.y0 - 1 <= inked.y0 and inked.y1 <= figure.bbox.y1 + 1
+    (legend,) = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == ["minimum 540"]
+
+
 def test_slices_share_their_colours():
     plane, a, b, losses = bowl()
     axes = plots.loss_slices(
@@ -458,6 +520,31 @@ def test_the_tail_is_the_share_of_directions_beyond():
     ax = plots.radii_tail(radii)
     x, y = next(line.get_data() for line in ax.lines if line.get_label() == "0")
     assert x.tolist() == [1, 2, 3, 4] and y == pytest.approx([0.875, 0.625, 0.375, 0.125])
+
+
+@pytest.mark.parametrize(("low", "high"), [(0.2, 7.0), (0.02, 0.9), (1e-3, 50.0)])
+def test_ticks_of_a_log_radius_axis_stand_apart(low, high):
+    ax = plots.radii_histogram({0: np.geomspace(low, high, 50)})
+    ax.figure.canvas.draw()
+    ticks = [*ax.get_xticklabels(), *ax.get_xticklabels(minor=True)]
+    left, right = ax.get_xlim()
+    boxes = sorted(
+        (
+            tick.get_window_extent()
+            for tick in ticks
+            if tick.get_text() and left <= tick.get_position()[0] <= right
+        ),
+        key=lambda box: box.x0,
+    )
+    assert len(boxes) >= 2
+    assert all(one.x1 < other.x0 for one, other in itertools.pairwise(boxes))
+
+
+def test_weight_shares_that_coincide_are_all_seen():
+    lines = plots.weight_shares({level: np.array([1.0, 9.0]) for level in LEVELS}, n=5000).lines
+    widths = [line.get_linewidth() for line in lines]
+    assert all(line.get_ydata() == pytest.approx([1, 1]) for line in lines)
+    assert all(under > over + 1 for under, over in itertools.pairwise(widths))  # drawn from broad to narrow
 
 
 def test_weight_shares_in_exact_numbers():

@@ -22,7 +22,7 @@ from volume_lib.plots.run import (
 )
 from volume_lib.plots.samples import decision_boundary, samples
 from volume_lib.plots.statistics import agreement, compare, power_law, rank_table, residuals
-from volume_lib.plots.style import level_styles, save
+from volume_lib.plots.style import data_label, level_styles, new_panels, save
 
 __all__ = [
     "against_volume",
@@ -32,6 +32,7 @@ __all__ = [
     "compare",
     "convergence",
     "convergence_grid",
+    "data_label",
     "decision_boundary",
     "level_styles",
     "log_volumes",
@@ -39,6 +40,7 @@ __all__ = [
     "loss_slice",
     "loss_slices",
     "loss_surface",
+    "new_panels",
     "power_law",
     "radii_histogram",
     "radii_summary",

@@ -44,10 +44,10 @@ def volume_against_data(
         if np.isfinite(centre[own]):
             ring = {"marker": "o", "mfc": "none", "mec": "black", "mew": 0.8, "ls": "none"}
             ax.plot(x[own], centre[own], **ring, ms=10, zorder=5)
-            handles.append(Line2D([], [], **ring, ms=6, label="found by training here"))
+            handles.append(Line2D([], [], **ring, ms=6, label="trained here"))
     style.data_axis(ax, x)
     unit = style.nats_axis(ax.yaxis, values)
-    style.legend(ax, landscape_words(experiment, landscape), handles)
+    style.legend(ax, landscape_words(experiment, landscape) + no_volume_words(values), handles)
     return style.finish(ax, minima_words(experiment), style.volume_label(quantity, unit))
 
 
@@ -195,6 +195,15 @@ def landscape_words(experiment: Experiment, landscape: int) -> str:
             f"landscape of {experiment.landscape_sizes[experiment.landscapes.index(landscape)]:,.0f} samples"
         )
     return f"landscape: +{landscape:,} {kind}"
+
+
+def no_volume_words(values: np.ndarray) -> str:
+    """What the hollow markers and triangles of :func:`averages` say, as further lines of a title."""
+    nothing = np.isneginf(values)
+    whole = nothing.any(axis=0) & ~np.isfinite(values).any(axis=0)
+    some = nothing.any(axis=0) & ~whole
+    words = "\nhollow: no volume in some seeds" if some.any() else ""
+    return words + ("\n▽ no volume in any seed" if whole.any() else "")
 
 
 def _median_cutoff(experiment: Experiment, minimum: int) -> float | None:

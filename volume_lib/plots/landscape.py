@@ -42,13 +42,14 @@ def loss_slice(
     threshold: float | None = None,
     limits: tuple[float, float] | None = None,
     title: str = "",
-    colour_bar: bool = True,
+    explain: bool = True,
 ) -> Axes:
     """Contours of the loss (nats, log colours) on the plane: (B, A) on the grid ``a`` (A,), ``b`` (B,).
 
     The white line is ``threshold``: inside it lies what counts as a minimum's volume. ``minima``: the data
     levels of the plane's anchors, in their colours. ``limits``: losses at the ends of the colours, to share
-    them between figures. Points of infinite or NaN loss stay grey.
+    them between figures. ``explain``: with a legend and a colour bar. Points of infinite or NaN loss stay
+    grey.
     """
     ax = style.new_axes(ax, height=0.85)
     low, high = loss_limits(losses) if limits is None else limits
@@ -58,17 +59,18 @@ def loss_slice(
     filled = ax.contourf(a, b, shown, levels=edges, norm=LogNorm(low, high), cmap="viridis", extend="neither")
     ax.contour(a, b, shown, levels=edges[1:-1:2], colors="black", linewidths=0.2, alpha=0.5)
     if threshold is not None and low < threshold < high:
-        ax.contour(a, b, shown, levels=[threshold], colors="white", linewidths=1.2)
+        ax.contour(a, b, shown, levels=[threshold], colors="white", linewidths=1.2 if explain else 0.8)
     styles = style.level_styles([*(levels or []), *minima])
+    edge = {"mec": "white", "mew": 0.7, "ms": 5.5} if explain else {"mec": "white", "mew": 0.5, "ms": 4}
     for at, minimum in zip(plane.anchors, minima, strict=False):
-        ax.plot(*at, **styles[int(minimum)], ms=5.5, mec="white", mew=0.7, ls="none", label=f"{minimum:,}")
+        ax.plot(*at, **styles[int(minimum)], **edge, ls="none", label=f"{minimum:,}")
     ax.set_aspect("equal", adjustable="box")
     ax.xaxis.set_major_locator(style.MaxNLocator(4))
-    if colour_bar:
-        _colour_bar(ax, filled)
-    if minima:
+    if minima and explain:
         style.legend(ax, f"{title}\nminimum".strip())
-    return style.finish(ax, plane.unit, plane.unit, "" if minima else title)
+    if explain:
+        _colour_bar([ax], filled)
+    return style.finish(ax, plane.unit, plane.unit, "" if minima and explain else title)
 
 
 def loss_slices(
@@ -81,15 +83,22 @@ def loss_slices(
     titles: Sequence[str],
     **options: Any,
 ) -> Sequence[Axes]:
-    """Slices (L, B, A) side by side in the same colours, as :func:`loss_slice` draws each."""
-    axes = style.new_row(len(losses), height=1.25) if axes is None else axes
+    """Slices (L, B, A) side by side in the same colours, as :func:`loss_slice` draws each.
+
+    One legend and one colour bar serve all of them.
+    """
+    axes = style.new_panels(len(losses), height=0.58) if axes is None else axes
     limits = loss_limits(losses)
-    for i, (ax, slice_, title) in enumerate(zip(axes, losses, titles, strict=True)):
-        last = i == len(axes) - 1
-        loss_slice(slice_, a, b, plane, ax, title=title, limits=limits, colour_bar=last, **options)
-        if i:
-            ax.set_ylabel("")
-            ax.tick_params(labelleft=False)
+    for ax, slice_, title in zip(axes, losses, titles, strict=True):
+        loss_slice(slice_, a, b, plane, ax, title=title, limits=limits, explain=False, **options)
+        ax.label_outer()
+        ax.xaxis.label.set_fontsize(style.SMALL)
+    _colour_bar(axes, axes[0].collections[0])
+    handles, labels = axes[0].get_legend_handles_labels()
+    if handles:
+        look = {"fontsize": style.SMALL, "frameon": False, "handletextpad": 0.4, "columnspacing": 1.0}
+        labels[0] = f"minimum {labels[0]}"
+        axes[0].figure.legend(handles, labels, loc="outside upper left", ncols=len(labels), **look)
     return axes
 
 
@@ -183,8 +192,8 @@ def loss_limits(losses: np.ndarray) -> tuple[float, float]:
     return (low, high) if low < high else (high / 2, high)
 
 
-def _colour_bar(ax: Axes, filled: Any) -> None:
-    bar = ax.figure.colorbar(filled, ax=ax, pad=0.03, shrink=0.85)
+def _colour_bar(axes: Sequence[Axes], filled: Any) -> None:
+    bar = axes[0].figure.colorbar(filled, ax=list(axes), pad=0.03, shrink=0.85)
     bar.set_label("loss (nats)", fontsize=style.FONT)
     bar.ax.yaxis.set_major_locator(LogLocator())
     bar.ax.yaxis.set_major_formatter(LogFormatterMathtext())

@@ -34,7 +34,7 @@ def radii_histogram(
     values = {level: np.asarray(getattr(r, "radius", r), dtype=float) for level, r in radii.items()}
     styles = style.level_styles([*(levels or []), *values])
     everything = np.concatenate([v for v in values.values() if v.size] or [np.zeros(1)])
-    use_log = style.wants_log(everything, ratio=20) and everything.min() > 0
+    use_log = style.radius_axis(ax, everything)
     low, high = everything.min(), everything.max()
     if high <= low:
         low, high = low - 0.5, high + 0.5
@@ -57,10 +57,6 @@ def radii_histogram(
                 transform=ax.get_xaxis_transform(),
                 zorder=5,
             )
-    if use_log:
-        ax.set_xscale("log")
-    else:
-        ax.xaxis.set_major_locator(style.MaxNLocator(6))
     style.legend(ax, title or "minimum; ▲ largest radius")
     return style.finish(ax, "threshold radius", "directions")
 
@@ -70,9 +66,12 @@ def radii_summary(
     ax: Axes | None = None,
     *,
     levels: Sequence[int] | None = None,
-    ylabel: str = "minimum: additional samples",
+    minimum: str = "additional training samples",
 ) -> Axes:
-    """Quartiles (bar), median (filled), mean (hollow), largest radius (▸) of each minimum, and its range."""
+    """Quartiles (bar), median (filled), mean (hollow), largest radius (▸) of each minimum, and its range.
+
+    ``minimum``: what the levels count, in words (:func:`volume_lib.plots.style.data_label`).
+    """
     ax = style.new_axes(ax, height=0.75)
     styles = style.level_styles([*(levels or []), *radii])
     ordered = sorted(radii)
@@ -95,7 +94,7 @@ def radii_summary(
         Line2D([], [], marker=">", label="largest", **grey),
     ]
     style.legend(ax, handles=handles)
-    return style.finish(ax, "threshold radius", ylabel)
+    return style.finish(ax, "threshold radius", f"minimum: {minimum}")
 
 
 def radii_tail(
@@ -126,22 +125,25 @@ def radii_tail(
 def weight_shares(
     radii: Mapping[int, Any], n: int, ax: Axes | None = None, *, levels: Sequence[int] | None = None
 ) -> Axes:
-    """How much of the mean of ``r^n`` the k largest radii carry: near 1 at k = 1, one direction is all."""
+    """How much of the mean of ``r^n`` the k largest radii carry: near 1 at k = 1, one direction is all.
+
+    Lines that come to lie on each other show as bands: the first minimum's is the broadest.
+    """
     ax = style.new_axes(ax, height=0.85)
     styles = style.level_styles([*(levels or []), *radii])
-    longest = 1
-    for level, found in sorted(radii.items()):
+    longest, handles = 1, []
+    for i, (level, found) in enumerate(sorted(radii.items())):
         radius = np.sort(np.asarray(getattr(found, "radius", found), dtype=float))[::-1]
         if not radius.size or radius[0] == 0:
             continue
         with np.errstate(divide="ignore"):
             weights = np.exp(n * (np.log(radius) - np.log(radius[0])))
         k = np.arange(1, len(radius) + 1)
-        ax.plot(
-            k, np.cumsum(weights) / weights.sum(), color=styles[level]["color"], lw=1.2, label=f"{level:,}"
-        )
+        colour, width = styles[level]["color"], 1 + 1.2 * (len(radii) - 1 - i)
+        ax.plot(k, np.cumsum(weights) / weights.sum(), color=colour, lw=width, solid_capstyle="butt")
+        handles.append(Line2D([], [], color=colour, lw=1.5, label=f"{level:,}"))
         longest = max(longest, len(radius))
     style.data_axis(ax, [1, longest], log=longest > 10)
-    ax.set_ylim(0, 1.03)
-    style.legend(ax, "minimum")
+    ax.set_ylim(0, 1.05)
+    style.legend(ax, "minimum", handles)
     return style.finish(ax, "largest radii taken together", r"share of $\sum r^n$")

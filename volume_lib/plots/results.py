@@ -17,6 +17,7 @@ from scipy.stats import rankdata
 
 from volume_lib.analysis import minima_of
 from volume_lib.plots import style
+from volume_lib.records import ADDITIONAL
 
 Results = Mapping[str, Any]
 
@@ -116,14 +117,17 @@ def volume_against_test_loss(
 def rank_agreement(results: Results, ax: Axes | None = None, *, levels: Sequence[int] | None = None) -> Axes:
     """Rank of each minimum by data, by log volume and by test loss: level lines where all three agree.
 
-    Rank 1 is the minimum with the most data, the least volume, the lowest test loss: more data mean a
-    smaller volume in a fixed landscape and a lower test loss. Equal values share their mean rank.
+    Rank 1 is the minimum with the most data (or the largest batch size …), the least volume, the lowest
+    test loss: more data mean a smaller volume in a fixed landscape and a lower test loss. Equal values
+    share their mean rank.
     """
     ax = style.new_axes(ax, height=0.8)
     models = minima_of(results)
     styles = style.level_styles([*(levels or []), *models])
+    key = results.get("key", ADDITIONAL)
+    words = "data" if key == ADDITIONAL else key.replace("_", " ")
     columns = {
-        "most data": rankdata(-np.asarray(models, dtype=float)),
+        f"{'largest' if key == 'batch_size' else 'most'} {words}": rankdata(-np.asarray(models, dtype=float)),
         "least volume": rankdata(as_floats(results["log_exp_r_n_values"])),
         "lowest test loss": rankdata(as_floats(results["test_loss_values"])),
     }
@@ -162,7 +166,7 @@ def rank_probabilities(results: Results, ax: Axes | None = None) -> Axes:
 
 def data_words(results: Results) -> str:
     """The words for :func:`~volume_lib.analysis.minima_of`, for an axis."""
-    return style.data_label(results.get("key", "additional"), results.get("dataset_type", "data"))
+    return style.data_label(results.get("key", ADDITIONAL), results.get("dataset_type", "data"))
 
 
 def as_floats(values: Sequence[float | None]) -> np.ndarray:
@@ -172,10 +176,11 @@ def as_floats(values: Sequence[float | None]) -> np.ndarray:
 
 def _errors(results: Results, quantity: str, values: np.ndarray) -> np.ndarray:
     """(2, M) distances to the ends of the bootstrap interval; 0 where there is none."""
-    intervals = results.get("log_exp_r_n_ci") if quantity != "log_exp_r_n_acc" else None
+    estimate = "log_exp_r_n_acc" if quantity == "log_exp_r_n_acc" else "log_exp_r_n"
+    intervals = results.get(f"{estimate}_ci")
     if not intervals:
         return np.zeros((2, len(values)))
-    centre = as_floats(results["log_exp_r_n_values"])
+    centre = as_floats(results[f"{estimate}_values"])
     bounds = np.array([as_floats(pair) for pair in intervals]).T
     with np.errstate(invalid="ignore"):
         errors = np.abs(bounds - centre)

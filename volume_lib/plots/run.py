@@ -133,8 +133,12 @@ def loss_curves(
     *,
     loss_threshold: float | None = None,
     levels: Sequence[int] | None = None,
+    key: str = ADDITIONAL,
+    dataset_type: str = "data",
 ) -> Axes:
     """Mean loss (nats) of each minimum over the first samples, as more are added: cutoffs.json.
+
+    ``key`` and ``dataset_type`` say what varies between the minima, which the file does not.
 
     The marker is where the curve first exceeds ``loss_threshold``: a landscape of that many samples
     or more gives this minimum no volume.
@@ -165,8 +169,8 @@ def loss_curves(
     style.loss_axis(ax, shown)
     if shown and ax.get_yscale() == "log":
         ax.set_ylim(bottom=min(shown) / 3)
-    style.legend(ax, "trained with additional samples")
-    return style.finish(ax, "training samples in the landscape", "mean loss (nats)")
+    style.legend(ax, f"minimum: {style.data_label(key, dataset_type)}")
+    return style.finish(ax, "samples in the landscape", "mean loss (nats)")
 
 
 def _first_above(wiggle: Mapping[str, Any], threshold: float) -> float:

@@ -118,7 +118,8 @@ def power_law(
     )
     style.data_axis(ax, known, log=True)
     unit = style.nats_axis(ax.yaxis, values)
-    style.legend(ax, experiment_plots.landscape_words(experiment, landscape))
+    title = experiment_plots.landscape_words(experiment, landscape)
+    style.legend(ax, title + experiment_plots.no_volume_words(values))
     return style.finish(ax, experiment_plots.minima_words(experiment), style.volume_label(quantity, unit))
 
 
@@ -176,4 +177,4 @@ def power_law_words(fit: PowerLaw) -> str:
     """``volume ∝ size^(exponent)`` with its interval, for a legend."""
     low, high = fit.interval
     interval = f" [{low:.3g}, {high:.3g}]" if np.isfinite(low) else ""
-    return rf"volume $\propto$ size$^{{\alpha}}$, $\alpha$ = {fit.exponent:.3g}{interval}"
+    return r"volume $\propto$ size$^{\alpha}$, $\alpha$ = " + style.signed(f"{fit.exponent:.3g}{interval}")

@@ -80,18 +80,16 @@ def new_axes(ax: Axes | None, *, height: float = 0.75, width: float = COLUMN) ->
     return ax
 
 
-def new_row(n: int, *, height: float = 0.9, panel: float = COLUMN * 0.8, **kwargs: Any) -> np.ndarray:
-    """(n,) axes side by side in a new figure, each ``panel`` inches wide."""
+def new_panels(n: int, *, height: float = 0.6) -> list[Axes]:
+    """``n`` axes in rows of two, in a new figure one column wide; a row is ``height`` column widths high."""
+    rows = -(-n // 2)
     _, axes = plt.subplots(
-        1,
-        n,
-        figsize=(panel * n, panel * height),
-        dpi=DISPLAY_DPI,
-        layout="compressed",
-        squeeze=False,
-        **kwargs,
-    )
-    return axes[0]
+        rows, min(n, 2), figsize=(COLUMN, COLUMN * height * rows), dpi=DISPLAY_DPI, layout="compressed",
+        squeeze=False, sharex=True, sharey=True,
+    )  # fmt: skip
+    for spare in axes.flat[n:]:
+        spare.remove()
+    return list(axes.flat[:n])
 
 
 def finish(ax: Axes, xlabel: str = "", ylabel: str = "", title: str = "") -> Axes:
@@ -174,8 +172,21 @@ def nats_axis(axis: Axis, values: Any) -> str:
     largest = v.max() if v.size else 0.0
     power = 3 * int(np.log10(largest) // 3) if largest >= 1e5 else 0
     axis.set_major_locator(MaxNLocator(5))
-    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value / 10**power:,.7g}"))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: signed(f"{value / 10**power:,.7g}")))
     return rf"$10^{power}$ nats" if power else "nats"
+
+
+def radius_axis(ax: Axes, values: np.ndarray) -> bool:
+    """A log axis when the radii span it, with plain tick labels that stand apart; whether it is one."""
+    if not (wants_log(values, ratio=20) and values.min() > 0):
+        ax.xaxis.set_major_locator(MaxNLocator(6))
+        return False
+    ax.set_xscale("log")
+    if np.log10(values.max() / values.min()) < 3:
+        ax.xaxis.set_major_locator(LogLocator(subs=(1.0, 3.0)))
+        ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    ax.xaxis.set_minor_formatter(NullFormatter())
+    return True
 
 
 def loss_axis(ax: Axes, values: Any, axis: str = "y") -> bool:
@@ -212,6 +223,11 @@ def save(figure: Figure | Axes, path: str | Path, dpi: int = PRINT_DPI) -> Path:
     with atomic_write(path) as temporary, mpl.rc_context({"pdf.fonttype": 42}):
         figure.savefig(temporary, dpi=dpi, format=kind, metadata=dict(metadata))
     return path
+
+
+def signed(number: str) -> str:
+    """A formatted number with a minus sign instead of a hyphen, as the other axes have."""
+    return number.replace("-", "−")
 
 
 def _plain(value: float, _: int | None = None) -> str:
