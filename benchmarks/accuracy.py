@@ -19,11 +19,12 @@ import torch
 from sweep import CASES, minima, settings
 from tqdm.auto import tqdm
 
-from volume_lib.crossings import Crossing, bracket
+from volume_lib.crossings import Crossing
 from volume_lib.directions import draw_batch
 from volume_lib.fast_rays import FastRays
+from volume_lib.points import bracket
 from volume_lib.prediction import History
-from volume_lib.sweep import open_rays
+from volume_lib.sweep import levels_of, open_rays
 
 POINTS = 2000
 MARGIN = 1e-5
@@ -59,7 +60,7 @@ def measure(name: str, cache: Path, directions: int, dense_samples: int) -> str:
     chosen = settings(case, Crossing(), range(directions), (case.threshold,))
     errors, widths = [], []
     for trained in models:
-        levels = [level for level in dataset.dataset_quantities if level <= trained.additional_data]
+        levels = levels_of(trained, dataset.dataset_quantities)
         rays, _ = open_rays(problem, trained, dataset, levels, chosen, torch.device("cpu"))
         batch = draw_batch(chosen.seeds, len(rays.theta))
         target = chosen.targets[0]

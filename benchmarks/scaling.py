@@ -102,9 +102,9 @@ def main() -> None:
     parser.add_argument("--directions", type=int, default=200)
     parser.add_argument("--cache", type=Path, default=Path(tempfile.gettempdir()) / "volume_lib_scaling")
     arguments = parser.parse_args()
-    print(
-        f"{processor_name(torch.device('cpu'))}, torch {torch.__version__}; {arguments.directions} directions, loss threshold {THRESHOLD:g}, base {BASE}\n"
-    )
+    processor = processor_name(torch.device("cpu"))
+    print(f"{processor}, torch {torch.__version__}; {arguments.directions} directions, "
+          f"loss threshold {THRESHOLD:g}, base {BASE}\n")  # fmt: skip
     for cells in (HEADER, ["---"] * len(HEADER)):
         print("| " + " | ".join(cells) + " |")
     for case in arguments.case:

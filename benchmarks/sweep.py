@@ -27,7 +27,8 @@ from volume_lib.problems import get_problem
 from volume_lib.problems.base import Problem
 from volume_lib.records import Data, Dataset, TrainedModel
 from volume_lib.splits import make_dataset
-from volume_lib.sweep import SweepSettings, open_rays, walk
+from volume_lib.sweep import levels_of, open_rays, walk
+from volume_lib.sweep_settings import SweepSettings
 from volume_lib.training import train_models
 
 
@@ -121,7 +122,7 @@ def sweep_all(
     """
     seconds = samples = flop = plain_samples = 0.0
     for trained in models:
-        levels = [level for level in dataset.dataset_quantities if level <= trained.additional_data]
+        levels = levels_of(trained, dataset.dataset_quantities)
         start = time.perf_counter()
         rays, limit = open_rays(problem, trained, dataset, levels, chosen, device)
         opened = rays.samples_evaluated

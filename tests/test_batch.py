@@ -523,6 +523,9 @@ def test_a_sharded_sweep_has_the_radii_of_a_whole_one(tmp_path):
     dataset = make_dataset(problem, base_data_size=10, dataset_quantities=[0, 20], data_seed=5, test_size=50)
     folder = job.folder / "models_and_data"
     models = train_models(problem, dataset, folder=folder, model_seed=0, epochs=200, batch_size=200)
+    stale = shards.shard_dir(job, 0) / "data_7" / "data_7.npz"  # of an attempt with another landscape
+    stale.parent.mkdir(parents=True)
+    stale.write_bytes(b"stale")
     for index in range(2):
         result = runner.run_shard(job, index, ONE)
         assert result.state == "done", result
@@ -549,6 +552,15 @@ def test_a_part_that_fails_says_why(tmp_path):
     assert "dataset.pt: does not exist; 'Train Low Test Models.ipynb' writes it" in result.error
     with pytest.raises(InputError, match="parts of the sweep are missing"):
         shards.merge_shards(job)
+
+
+def test_parts_that_cannot_be_merged_are_a_failure_on_record(tmp_path):
+    own = jobs(tiny.make(tmp_path))
+    assert runner.run_step(own["train"], ONE).state == "done"
+    result = runner.run_step(own["perturb"], ONE, sharded=True)
+    assert result.state == "failed" and "parts of the sweep are missing" in result.error
+    verdict = steps.judge(own["perturb"])
+    assert verdict.state == "failed" and verdict.reason.startswith("merging")
 
 
 # --- the whole engine

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from volume_lib.crossings import Crossing, Grid, Points, Target, bracket
+from volume_lib.crossings import Crossing, Grid
+from volume_lib.points import Points, Target, bracket
 from volume_lib.prediction import History
 
 XRTOL = 1e-6

@@ -29,101 +29,20 @@ then looked at with all samples). ``benchmarks/accuracy.py`` measures how often 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any
 
 import numpy as np
 
+from .points import Points, Target, bracket
 from .prediction import History, Shape, fit_root
 from .rays import Rays
 
 COLD_START = 1e-4
 """Where the very first ladder begins; if the loss is above a threshold there, it goes down instead."""
-
-
-FLOAT32_MARGIN = 1e-4
-"""Relative difference between a loss and a threshold that float32 is trusted to tell."""
+TINY = 1e-15
+"""Coefficients that are not told from 0."""
 PRECISE_WITHIN = 3e-3
 """Once a point lies this close to the expected root, in ``log c``, the next ones are computed in float64."""
-
-
-@dataclass
-class Points:
-    """Evaluated points of ``D`` rays in one landscape: arrays ``(D, P)``, unordered, NaN where empty.
-
-    Column 0 is the trained model itself, coefficient 0.
-    """
-
-    coefficients: np.ndarray
-    losses: np.ndarray
-    accs: np.ndarray
-    filled: np.ndarray  # (D,) how many columns of each row are in use
-
-    @classmethod
-    def start(cls, num_rows: int, loss: float, acc: float, capacity: int = 32) -> Points:
-        """Rays that know nothing but the loss and accuracy of the trained model."""
-        arrays = [np.full((num_rows, capacity), np.nan) for _ in range(3)]
-        for array, value in zip(arrays, (0.0, loss, acc), strict=True):
-            array[:, 0] = value
-        return cls(*arrays, filled=np.ones(num_rows, dtype=int))
-
-    def add(self, rows: np.ndarray, coefficients: np.ndarray, losses: np.ndarray, accs: np.ndarray) -> None:
-        """Add one point to each of the given rows."""
-        if self.filled[rows].max(initial=0) == self.coefficients.shape[1]:
-            for name in ("coefficients", "losses", "accs"):
-                old = getattr(self, name)
-                setattr(self, name, np.concatenate([old, np.full_like(old, np.nan)], axis=1))
-        columns = self.filled[rows]
-        self.coefficients[rows, columns] = coefficients
-        self.losses[rows, columns] = losses
-        self.accs[rows, columns] = accs
-        self.filled[rows] += 1
-
-    def ray(self, row: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Coefficients (increasing), losses and accuracies of one ray."""
-        used = slice(0, self.filled[row])
-        coefficients, first = np.unique(self.coefficients[row, used], return_index=True)
-        return coefficients, self.losses[row, first], self.accs[row, first]
-
-
-@dataclass(frozen=True)
-class Target:
-    """A threshold: the loss rises above ``value``, or the accuracy falls below it."""
-
-    value: float
-    kind: Literal["loss", "acc"] = "loss"
-
-    def exceeded(self, points: Points, rows: np.ndarray) -> np.ndarray:
-        """Which points ``(R, P)`` lie beyond the threshold: NaN and infinite losses do, empty places not."""
-        used = np.arange(points.coefficients.shape[1]) < points.filled[rows, None]
-        if self.kind == "acc":
-            return used & (points.accs[rows] < self.value)
-        losses = points.losses[rows]
-        return used & ~(losses <= self.value)
-
-    def excess(self, points: Points, rows: np.ndarray) -> np.ndarray:
-        """``log(loss / threshold)`` of the points ``(R, P)``, NaN where it says nothing."""
-        if self.kind == "acc":
-            return np.full((len(rows), points.losses.shape[1]), np.nan)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            excess = np.log(points.losses[rows]) - np.log(self.value)
-        return np.where(np.isfinite(excess), excess, np.nan)
-
-    def close(self, losses: np.ndarray) -> np.ndarray:
-        """Losses ``(R,)`` within float32 rounding of the threshold."""
-        return (self.kind == "loss") & (np.abs(losses - self.value) < FLOAT32_MARGIN * self.value)
-
-
-def bracket(points: Points, rows: np.ndarray, target: Target) -> tuple[np.ndarray, np.ndarray]:
-    """``(lo, hi)``, each ``(R,)``: the first point beyond the threshold and the last one before it.
-
-    ``hi`` is infinite for a ray that was never seen beyond the threshold. For a model that is beyond it at
-    coefficient 0, both are 0.
-    """
-    c = points.coefficients[rows]
-    beyond = target.exceeded(points, rows)
-    hi = np.where(beyond, c, np.inf).min(axis=1)
-    lo = np.where(c < hi[:, None], c, 0.0).max(axis=1, initial=0.0)
-    return lo, hi
 
 
 @dataclass(frozen=True)
@@ -136,9 +55,9 @@ class Grid:
     coefficients: tuple[float, ...] = tuple(np.linspace(0, 1, 100) ** 2)
     name: str = field(default="grid", init=False)
 
-    def made(self, coefficients: np.ndarray, crossed: bool) -> bool:
-        """Whether this search can have evaluated these ``coefficients`` ``(P,)`` of one ray."""
-        return np.array_equal(coefficients, self.coefficients)
+    def made(self, ray: dict[str, Any], targets: list[Target]) -> bool:
+        """Whether this search can have evaluated this ray of a file."""
+        return np.array_equal(ray["coefficients"], self.coefficients)
 
     def trace(self, rays: Rays, targets: list[Target], history: History) -> list[Points]:
         """Walk all loaded rays in every landscape; one :class:`Points` for each landscape."""
@@ -172,13 +91,18 @@ class Crossing:
     pilot_samples: int = 128
     name: str = field(default="crossing", init=False)
 
-    def made(self, coefficients: np.ndarray, crossed: bool) -> bool:
-        """Whether this search can have evaluated these ``coefficients`` ``(P,)`` of one ray.
+    def made(self, ray: dict[str, Any], targets: list[Target]) -> bool:
+        """Whether this search can have evaluated this ray of a file: it ends and is resolved as it should."""
+        points = Points.of_ray(ray)
+        ends = [bracket(points, np.arange(1), target) for target in targets]
+        last = ray["coefficients"][-1]
+        if not all(np.isfinite(hi) for _, hi in ends):
+            return bool(last == self.max_coefficient)
+        return bool(last <= self.max_coefficient and all(self._is_narrow(lo, hi) for lo, hi in ends))
 
-        ``crossed``: whether the ray was seen beyond every threshold. If not, the search went to its end.
-        """
-        last = coefficients[-1]
-        return bool(last <= self.max_coefficient if crossed else last == self.max_coefficient)
+    def _is_narrow(self, lo: np.ndarray, hi: np.ndarray) -> np.ndarray:
+        """Whether brackets need no further point; the model itself may be beyond, or as good as."""
+        return (hi <= TINY) | (hi <= lo * (1 + self.xrtol))
 
     def trace(self, rays: Rays, targets: list[Target], history: History) -> list[Points]:
         """Find all crossings of the loaded rays; one :class:`Points` for each landscape.
@@ -199,9 +123,12 @@ class Crossing:
                 self._refine(rays, points, k, target, targets, history, known)
                 known |= _found(points[k], k, target)
         # A point evaluated for a larger landscape can show an earlier crossing in a smaller one.
-        for k in landscapes:
-            for target in targets:
-                self._refine(rays, points, k, target, targets, history, known)
+        before = -1
+        while (evaluated := sum(int(own.filled.sum()) for own in points)) > before:
+            before = evaluated
+            for k in landscapes:
+                for target in targets:
+                    self._refine(rays, points, k, target, targets, history, known)
         history.learn(known)
         return points
 
@@ -234,7 +161,7 @@ class Crossing:
             too_far = np.any([(lo == 0) & (hi > 0) & np.isfinite(hi) for lo, hi in ends], axis=0)
             rows = rows[too_far]
             c /= self.scan_ratio
-            if not len(rows) or c < 1e-15:
+            if not len(rows) or c < TINY:
                 return
             self._evaluate(rays, points, k, rows, np.full(len(rows), c), targets, stride)
 
@@ -292,7 +219,7 @@ class Crossing:
         tolerance = np.log1p(self.xrtol)
         for step in range(200):
             lo, hi = bracket(points[k], rows, target)
-            open_ = (hi > 1e-15) & (lo < self.max_coefficient) & ~(hi <= lo * (1 + self.xrtol))
+            open_ = (lo < self.max_coefficient) & ~self._is_narrow(lo, hi)
             rows = rows[open_]
             if not len(rows):
                 return

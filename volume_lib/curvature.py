@@ -36,7 +36,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, hessian, vjp, vmap
 from tqdm.auto import tqdm
 
-from volume_lib.directions import flatten, num_perturbed, perturbed_names, perturbed_shapes, unflatten
+from volume_lib.directions import flatten, num_perturbed, perturbed_names, perturbed_shapes, place, unflatten
 from volume_lib.problems.base import Problem
 
 RISE = 0.1
@@ -75,7 +75,7 @@ def curvature_scale(model: nn.Module, start: Tensor, problem: Problem, x: Tensor
                 chosen = torch.randperm(len(x), generator=generator)[:SAMPLES]
                 direction = torch.randn(len(theta), generator=generator) * displacement.float()
                 coefficient = _rise(model, problem, theta, direction, coefficient, x[chosen], y[chosen])
-                _place(model, theta + coefficient * direction)
+                place(model, theta + coefficient * direction)
                 found += ggn_diagonal(model, problem, x[chosen], y[chosen], generator) / POINTS
                 coefficients.append(coefficient)
             curvature = found if curvature is None else (curvature + found) / 2
@@ -193,10 +193,10 @@ def _rise(
     """A coefficient (within 5 %) at which the loss has risen by :data:`RISE`."""
 
     def risen(coefficient: float) -> bool:
-        _place(model, theta + coefficient * direction)
+        place(model, theta + coefficient * direction)
         return not problem.loss(model(x), y).item() <= limit
 
-    _place(model, theta)
+    place(model, theta)
     limit = problem.loss(model(x), y).item() + RISE
     low = high = guess
     while risen(low) and low > 1e-12:
@@ -207,9 +207,3 @@ def _rise(
         middle = math.sqrt(low * high)
         low, high = (low, middle) if risen(middle) else (middle, high)
     return math.sqrt(low * high)
-
-
-def _place(model: nn.Module, vector: Tensor) -> None:
-    parameters = dict(model.named_parameters())
-    for name, value in unflatten(vector, perturbed_shapes(model)).items():
-        parameters[name].copy_(value)

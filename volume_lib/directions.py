@@ -63,6 +63,14 @@ def unflatten(vector: Tensor, shapes: dict[str, torch.Size]) -> dict[str, Tensor
     }
 
 
+@torch.no_grad()
+def place(model: nn.Module, vector: Tensor) -> None:
+    """Set the perturbed parameters of ``model`` to those of ``vector`` ``(n,)``, in place."""
+    parameters = dict(model.named_parameters())
+    for name, value in unflatten(vector, perturbed_shapes(model)).items():
+        parameters[name].copy_(value)
+
+
 def draw(seed: int, n: int) -> Tensor:
     """The direction of ``seed``: ``n`` standard-normal numbers, float32, on the CPU."""
     return torch.randn(n, generator=torch.Generator().manual_seed(int(seed)))

@@ -68,6 +68,23 @@ class Experiment(Section):
             )
         return self
 
+    @model_validator(mode="after")
+    def _volumes_exist(self) -> Experiment:
+        """What volume and analysis ask for must come out of the sections before them."""
+        perturb, volume, wanted = self.perturb, self.volume, self.analysis
+        largest = max(volume.subset_sizes or [0])
+        if largest > perturb.num_directions:
+            raise ValueError(
+                f"volume.subset_sizes: {largest} is above perturb.num_directions, {perturb.num_directions}"
+            )
+        thresholds = volume.loss_thresholds or perturb.loss_thresholds
+        if wanted.loss_threshold not in (None, *thresholds):
+            raise ValueError(f"analysis.loss_threshold: {wanted.loss_threshold} is not one of {thresholds}")
+        landscapes = perturb.landscape_levels or self.train.dataset_quantities
+        if wanted.landscape not in (None, *landscapes):
+            raise ValueError(f"analysis.landscape: {wanted.landscape} is not one of {landscapes}")
+        return self
+
     @property
     def folder(self) -> Path:
         """Where the experiment lies."""

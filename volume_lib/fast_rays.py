@@ -23,7 +23,7 @@ from torch.func import functional_call, vmap
 
 from .directions import unflatten
 from .problems.base import Problem
-from .rays import Evaluator
+from .rays import Evaluator, exact_convolutions
 
 CHUNK_ELEMENTS = 2**20
 """Activations (numbers) that one chunk holds at its widest layer: a few MB, about what a cache holds."""
@@ -40,6 +40,7 @@ class FastRays(Evaluator):
     Args:
         problem, model, x, y, sizes, scale, device: as for :class:`Evaluator`.
         memory_budget: bytes that loaded directions with their stems may take (:attr:`max_rows`).
+        precise: whether small landscapes get a float64 twin, for crossings to 1e-6.
 
     A model takes the fast path when it declares ``stem``, ``tail`` and ``stem_parameter_names``, with
     ``forward(x) == tail(stem(x))`` and the stem linear in its parameters; any other ``nn.Module`` takes
@@ -58,6 +59,7 @@ class FastRays(Evaluator):
         scale: Tensor,
         device: torch.device | str = "cpu",
         memory_budget: float = 1e9,
+        precise: bool = True,
     ) -> None:
         super().__init__(problem, model, x, y, sizes, scale, device)
         self.chunk = max(16, CHUNK_ELEMENTS // self.width)
@@ -65,7 +67,7 @@ class FastRays(Evaluator):
         self.batched = all(len(shape) <= 2 for shape in self.shapes.values())
         small = [size for size in self.sizes if size <= PRECISE_SAMPLES]
         self.twin: FastRays | None = None
-        if small and self.theta.dtype == torch.float32:
+        if precise and small and self.theta.dtype == torch.float32:
             x64, y64 = _double(self.x[: small[-1]]), _double(self.y[: small[-1]])
             double_model = copy.deepcopy(self.model).double()
             self.twin = FastRays(problem, double_model, x64, y64, small, scale, device, memory_budget / 2)
@@ -126,7 +128,7 @@ class FastRays(Evaluator):
         if out is None:
             out = self.x.new_empty(len(vectors), len(self.x), *self.stem_shape, dtype=self.theta.dtype)
         group = self._rows_together(len(self.x), vectors.shape[1])
-        with _exact_convolutions():
+        with exact_convolutions():
             for a in range(0, len(vectors), group):
                 parameters = unflatten(vectors[a : a + group], self._stem_columns.shapes)
                 together = len(vectors[a : a + group])
@@ -168,7 +170,7 @@ class FastRays(Evaluator):
         c = torch.as_tensor(coefficients, device=self.device).to(self.theta.dtype)
         group = self._rows_together(samples, len(self._tail_theta))
         results = []
-        with _exact_convolutions():
+        with exact_convolutions():
             for a in range(0, len(rows), group):
                 chosen = self._selection(rows[a : a + group])
                 results.append(self._evaluate_group(chosen, c[a : a + group], parts))
@@ -262,8 +264,3 @@ class _Part(nn.Module):
 def _double(values: Tensor) -> Tensor:
     """Inputs or targets in float64; indices and labels stay what they are."""
     return values.double() if values.is_floating_point() else values
-
-
-def _exact_convolutions() -> Any:
-    """Keep GPUs from rounding the inputs of convolutions to 10 bits (TF32)."""
-    return torch.backends.cudnn.flags(enabled=True, allow_tf32=False)

@@ -24,7 +24,7 @@ import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from volume_lib.directions import draw, flatten, num_perturbed, perturbed_shapes, unflatten
+from volume_lib.directions import draw, flatten, num_perturbed, perturbed_shapes, place
 from volume_lib.errors import InputError
 from volume_lib.fast_rays import FastRays
 from volume_lib.problems.base import Problem
@@ -95,10 +95,7 @@ def random_plane(model: nn.Module, seeds: tuple[int, int] = (0, 1), scaling: str
 def moved(model: nn.Module, parameters: Tensor) -> nn.Module:
     """A copy of ``model`` with its perturbed parameters set to ``parameters`` (n,)."""
     copied = copy.deepcopy(model)
-    own = dict(copied.named_parameters())
-    with torch.no_grad():
-        for name, values in unflatten(parameters, perturbed_shapes(model)).items():
-            own[name].copy_(values)
+    place(copied, parameters)
     return copied
 
 
@@ -125,8 +122,9 @@ def plane_losses(
     device = next(model.parameters()).device
     origin = moved(model, plane.origin)
     # Every point of the grid is one step along a direction of its own.
-    rays = FastRays(problem, origin, x, y, sizes, torch.ones(len(plane.origin)), device, memory_budget=BUDGET)
-    rays.twin = None  # rounding that moves a crossing by 1e-6 is not seen in a picture
+    scale = torch.ones(len(plane.origin))
+    # Rounding that moves a crossing by 1e-6 is not seen in a picture.
+    rays = FastRays(problem, origin, x, y, sizes, scale, device, memory_budget=BUDGET, precise=False)
     grid = torch.cartesian_prod(torch.as_tensor(b), torch.as_tensor(a)).float()
     losses = np.empty((len(grid), len(sizes)))
     batch = min(rays.max_rows, 256)

@@ -100,8 +100,6 @@ class Train(Section):
             )
         if self.vary == "epochs" and self.target_train_loss is not None:
             raise ValueError("target_train_loss: has no meaning where epochs vary; set it to null")
-        if self.vary == "epochs" and self.target_train_loss is not None:
-            raise ValueError("target_train_loss: has no meaning where epochs vary; set it to null")
         if self.sam_adaptive and not self.sam_rho:
             raise ValueError("sam_adaptive: needs a sam_rho above 0")
         return self

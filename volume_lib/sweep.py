@@ -8,7 +8,6 @@ drawn again from their seeds whenever they are needed, so that memory does not g
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -18,56 +17,21 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from . import storage
-from .crossings import Crossing, Grid, Target, bracket
+from .crossings import Crossing, Grid
 from .devices import resolve_device
 from .directions import draw_batch, norms
 from .errors import InputError
 from .fast_rays import FastRays
+from .points import Points, Target, bracket
 from .prediction import History
 from .problems.base import Problem
 from .rays import PlainRays
-from .records import ADDITIONAL, Dataset, Sweep, TrainedModel
+from .records import Dataset, Sweep, TrainedModel
 from .scaling import compute_scale, log_det
+from .sweep_settings import SweepSettings
 
 FIRST_BATCH, LARGEST_BATCH = 8, 256
 """Directions solved together: few at first, to learn from them, then as many as memory allows."""
-
-
-@dataclass(frozen=True)
-class SweepSettings:
-    """What defines the content of a sweep's files, apart from the model and the data."""
-
-    seeds: range
-    loss_thresholds: tuple[float, ...]
-    acc_threshold: float | None
-    search: Crossing | Grid
-    scaling: str
-
-    @property
-    def targets(self) -> list[Target]:
-        """Loss thresholds from the highest down, then the accuracy threshold."""
-        targets = [Target(value) for value in sorted(self.loss_thresholds, reverse=True)]
-        return targets if self.acc_threshold is None else [*targets, Target(self.acc_threshold, "acc")]
-
-    def wrote(self, sweep: Sweep, trained: TrainedModel) -> bool:
-        """Whether an existing file holds these settings' sweep of this very model."""
-        weights = trained.model.state_dict()
-        return (
-            [ray["perturbation_seed"] for ray in sweep.wiggle_results] == list(self.seeds)
-            and sorted(sweep.loss_thresholds) == sorted(self.loss_thresholds)
-            and (sweep.acc_threshold, sweep.search, sweep.scaling)
-            == (self.acc_threshold, self.search.name, self.scaling)
-            and sweep.state_dict.keys() == weights.keys()
-            and all(np.array_equal(sweep.state_dict[name], weights[name].cpu().numpy()) for name in weights)
-            and all(self._made(ray) for ray in sweep.wiggle_results)
-        )
-
-    def _made(self, ray: dict) -> bool:
-        """Whether the search can have evaluated this ray: it tells one ``max_coefficient`` from another."""
-        crossed = all((~(ray["loss"] <= threshold)).any() for threshold in self.loss_thresholds)
-        if self.acc_threshold is not None:
-            crossed &= bool((ray["accs"] < self.acc_threshold).any())
-        return self.search.made(ray["coefficients"], crossed)
 
 
 def run_sweep(
@@ -116,24 +80,17 @@ def run_sweep(
     Raises:
         InputError: an argument is impossible; nothing has been computed or written then.
     """
-    settings = SweepSettings(
-        seeds=_seeds(perturbation_seed, num_directions),
-        loss_thresholds=_thresholds(loss_thresholds),
+    settings = SweepSettings.checked(
+        num_directions=num_directions,
+        loss_thresholds=loss_thresholds,
         acc_threshold=acc_threshold,
-        search=_search(search, max_coefficient),
+        search=search,
         scaling=scaling,
+        perturbation_seed=perturbation_seed,
+        max_coefficient=max_coefficient,
     )
-    if acc_threshold is not None and not 0 < acc_threshold <= 1:
-        raise InputError(f"acc_threshold must lie within (0, 1]; got {acc_threshold}")
     device = resolve_device(device)
-    levels = _levels(landscape_levels, dataset)
-    plan = [(trained, _levels_of(trained, levels, all_pairs)) for trained in models]
-    plan = [(trained, own) for trained, own in plan if own]
-    if not plan:
-        raise InputError(
-            f"landscape_levels {levels}: no model was trained on that little data; pass all_pairs=True to "
-            "evaluate models in landscapes larger than their own"
-        )
+    plan = _plan(models, dataset, landscape_levels, all_pairs)
     paths = []
     with _progress(plan, dataset, len(settings.seeds)) as bar:
         for trained, own in plan:
@@ -150,6 +107,31 @@ def run_sweep(
                     storage.save_sweep(path, sweep)
             paths += files
     return paths
+
+
+def levels_of(trained: TrainedModel, levels: Sequence[int], all_pairs: bool = False) -> list[int]:
+    """The landscapes that a model belongs to: of no more additional data than it was trained on."""
+    return [level for level in levels if all_pairs or level <= trained.additional_data]
+
+
+def _plan(
+    models: Sequence[TrainedModel], dataset: Dataset, wanted: Sequence[int] | None, all_pairs: bool
+) -> list[tuple[TrainedModel, list[int]]]:
+    """Each model with its landscapes, increasing; those with none left out."""
+    levels = sorted({int(level) for level in (dataset.dataset_quantities if wanted is None else wanted)})
+    available = len(dataset.x_additional)
+    if not levels or levels[0] < 0 or levels[-1] > available:
+        raise InputError(
+            f"landscape_levels must lie within 0..{available} (the additional samples); got {wanted}"
+        )
+    plan = [(trained, levels_of(trained, levels, all_pairs)) for trained in models]
+    plan = [(trained, own) for trained, own in plan if own]
+    if not plan:
+        raise InputError(
+            f"landscape_levels {levels}: no model was trained on that little data; pass all_pairs=True to "
+            "evaluate models in landscapes larger than their own"
+        )
+    return plan
 
 
 def sweep_model(
@@ -278,7 +260,7 @@ def _batches(seeds: range, limit: int) -> Iterator[range]:
         start, size = start + size, size * 4
 
 
-def _spread(points, target: Target, batch_norms: np.ndarray) -> str:
+def _spread(points: Points, target: Target, batch_norms: np.ndarray) -> str:
     """Threshold radii of the batch just done, in the largest landscape: median and range."""
     _, hi = bracket(points, np.arange(len(batch_norms)), target)
     radii = (hi * batch_norms)[np.isfinite(hi)]
@@ -300,47 +282,3 @@ def _is_done(path: Path, settings: SweepSettings, trained: TrainedModel) -> bool
         return settings.wrote(storage.load_sweep(path), trained)
     except InputError:
         return False  # damaged, or not a sweep: written again
-
-
-def _levels_of(trained: TrainedModel, levels: list[int], all_pairs: bool) -> list[int]:
-    if all_pairs or trained.key != ADDITIONAL:
-        return levels
-    return [level for level in levels if level <= trained.additional_data]
-
-
-def _levels(wanted: Sequence[int] | None, dataset: Dataset) -> list[int]:
-    levels = sorted({int(level) for level in (dataset.dataset_quantities if wanted is None else wanted)})
-    available = len(dataset.x_additional)
-    if not levels or levels[0] < 0 or levels[-1] > available:
-        raise InputError(
-            f"landscape_levels must lie within 0..{available} (the additional samples); got {wanted}"
-        )
-    return levels
-
-
-def _seeds(first: int, number: int) -> range:
-    if number < 1:
-        raise InputError(f"num_directions must be at least 1; got {number}")
-    return range(first, first + number)
-
-
-def _thresholds(thresholds: Sequence[float]) -> tuple[float, ...]:
-    if not len(thresholds) or not all(value > 0 and np.isfinite(value) for value in thresholds):
-        raise InputError(f"loss_thresholds must be a list of positive numbers; got {thresholds}")
-    return tuple(sorted({float(value) for value in thresholds}))
-
-
-def _search(search: str | Crossing | Grid, max_coefficient: float | None) -> Crossing | Grid:
-    if max_coefficient is not None and not max_coefficient > 0:
-        raise InputError(f"max_coefficient must be positive; got {max_coefficient}")
-    if not isinstance(search, str):
-        return search
-    if search == "crossing":
-        return Crossing() if max_coefficient is None else Crossing(max_coefficient=max_coefficient)
-    if search == "grid":
-        return (
-            Grid()
-            if max_coefficient is None
-            else Grid(tuple(max_coefficient * c for c in Grid().coefficients))
-        )
-    raise InputError(f'search must be "crossing" or "grid"; got {search!r}')

@@ -34,6 +34,7 @@ from scipy.special import logsumexp
 from volume_lib import diagnostics
 from volume_lib.errors import InputError
 from volume_lib.records import Sweep
+from volume_lib.thresholds import above, below, check_thresholds
 
 
 @dataclass(frozen=True)
@@ -65,17 +66,16 @@ def threshold_radii(
     """
     if (loss_threshold is None) == (acc_threshold is None):
         raise TypeError("threshold_radii takes one of loss_threshold and acc_threshold")
-    _check_thresholds(loss_threshold, acc_threshold)
+    check_thresholds(loss_threshold, acc_threshold)
     num_directions = len(sweep.wiggle_results)
     radius, lower = np.empty(num_directions), np.empty(num_directions)
     censored = np.zeros(num_directions, dtype=bool)
     seeds = np.empty(num_directions, dtype=np.int64)
     for i, ray in enumerate(sweep.wiggle_results):
-        # Negated comparisons, so that a NaN counts as across.
         if loss_threshold is not None:
-            across = ~(np.asarray(ray["loss"], dtype=np.float64) <= loss_threshold)
+            across = above(ray["loss"], loss_threshold)
         else:
-            across = ~(np.asarray(ray["accs"], dtype=np.float64) >= acc_threshold)
+            across = below(ray["accs"], acc_threshold)
         first = int(np.argmax(across))
         censored[i] = not across[first]
         upper_index = len(across) - 1 if censored[i] else first
@@ -140,7 +140,7 @@ def estimate_volumes(
     a threshold is impossible. Warns about a minimum that is above the threshold to begin with (its
     volume is zero).
     """
-    _check_thresholds(loss_threshold, acc_threshold)
+    check_thresholds(loss_threshold, acc_threshold)
     sweeps = sorted(sweeps, key=lambda sweep: sweep.value)
     _check_sweeps(sweeps)
     if top_k < 1 or bootstrap < 1:
@@ -241,13 +241,6 @@ def _log_powers(radii: np.ndarray, n: int) -> np.ndarray:
     """``n·log r`` (D,), ``-inf`` where the radius is 0."""
     with np.errstate(divide="ignore"):
         return n * np.log(np.asarray(radii, dtype=np.float64))
-
-
-def _check_thresholds(loss_threshold: float | None, acc_threshold: float | None) -> None:
-    if loss_threshold is not None and not 0 < loss_threshold < math.inf:
-        raise InputError(f"loss_threshold must be a positive number, not {loss_threshold!r}")
-    if acc_threshold is not None and not 0 < acc_threshold <= 1:
-        raise InputError(f"acc_threshold must lie in (0, 1], not {acc_threshold!r}")
 
 
 def _check_sweeps(sweeps: Sequence[Sweep]) -> None:

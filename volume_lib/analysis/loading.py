@@ -124,10 +124,13 @@ def _plan(folder: Path) -> _Plan:
         return _Plan()
     asked = read_experiment(folder)
     levels = asked.train.dataset_quantities
+    landscapes = asked.perturb.landscape_levels or levels
+    if asked.train.vary and not asked.perturb.all_pairs:  # all minima have seen the same data
+        landscapes = [level for level in landscapes if level <= levels[0]]
     return _Plan(
         runs=[seeds.name for seeds in asked.run_seeds],
         minima=asked.train.values or levels,
-        landscapes=asked.perturb.landscape_levels or levels,
+        landscapes=landscapes,
         dataset_type=asked.train.dataset_type,
     )
 

@@ -14,10 +14,12 @@ from volume_lib import __version__
 
 @dataclass(frozen=True)
 class Resources:
-    """What a step may use: threads, and a GPU by its name in ``CUDA_VISIBLE_DEVICES`` (None: as it is)."""
+    """What a step may use: threads, a GPU by its name in ``CUDA_VISIBLE_DEVICES`` (None: as it is), and
+    where the launcher has its data, for workers whose own environment does not say."""
 
     threads: int
     device: str | None = None
+    data_root: str | None = None
 
     def environment(self) -> dict[str, str]:
         """The environment, with variables that keep every library to these threads and this GPU.
@@ -29,6 +31,8 @@ class Resources:
         values = {f"{name}_NUM_THREADS": str(self.threads) for name in names}
         if self.device is not None:
             values["CUDA_VISIBLE_DEVICES"] = self.device
+        if self.data_root is not None:
+            values["VOLUME_LIB_DATA"] = os.environ.get("VOLUME_LIB_DATA", self.data_root)
         root = Path(__file__).resolve().parents[2]
         if root.name not in ("site-packages", "dist-packages"):
             paths = [str(root), *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]

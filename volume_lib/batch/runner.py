@@ -34,6 +34,7 @@ from volume_lib.batch.steps import (
 )
 from volume_lib.errors import InputError
 
+MERGING = "merging the parts of the sweep"
 DONE, SKIPPED, FAILED, BLOCKED, STOPPED = "done", "skipped", "failed", "blocked", "stopped"
 
 
@@ -91,7 +92,11 @@ def _run_locked(
     notebook["metadata"][KEY] = {**_begin(job, notebook, force), "launch": launch}
     write_notebook(job.notebook, notebook)
     if sharded:
-        merge_shards(job)
+        try:
+            merge_shards(job)
+        except (InputError, OSError) as error:
+            _end(job, state="failed", cell=MERGING, error=str(error))
+            return FAILED, MERGING, str(error)
 
     from volume_lib.batch.kernels import Execution, NotebookFailed, Stopped
 

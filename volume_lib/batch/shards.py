@@ -116,7 +116,9 @@ def _compute(run_dir: str, out: str, parameters: dict[str, Any]) -> None:
     from volume_lib.sweep import run_sweep
 
     models, dataset = storage.load_models_and_data(Path(run_dir) / storage.MODELS_AND_DATA)
-    run_sweep(get_problem(dataset.problem, Path(run_dir)), models, dataset, out, **parameters)
+    paths = run_sweep(get_problem(dataset.problem, Path(run_dir)), models, dataset, out, **parameters)
+    for path in set(storage.list_outputs(Path(out), "perturb")) - set(paths):
+        path.unlink()  # of an earlier attempt, with other landscapes or models
 
 
 def _end_with_parent() -> None:

@@ -92,6 +92,10 @@ class Job:
     def inputs(self) -> list[Path]:
         """The files that this job reads and that are there."""
         files = [path for job in self.needs for path in job.outputs()]
+        if self.run is None and self.experiment.analysis.compare_with:
+            other = self.experiment.folder / self.experiment.analysis.compare_with
+            for run in storage.list_runs(other):
+                files += storage.list_outputs(run, "volume")
         problem = None if self.step in ("volume", "analysis") else self.problem_file()
         return [*files, problem] if problem else files
 

@@ -7,10 +7,9 @@ dies takes nothing with it.
 from __future__ import annotations
 
 import contextlib
-import os
 import signal
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from volume_lib.batch.resources import Place, Resources, Slots, cores, resources_of
@@ -38,11 +37,9 @@ class Order:
         place = self.shares.get(here.address)
         if place is None:  # it came later
             place = Place(max(1, cores() // here.state.nthreads))
-        if self.data_root:
-            os.environ.setdefault("VOLUME_LIB_DATA", self.data_root)
         slot = _slots.take()
         try:
-            yield resources_of(place, slot)
+            yield replace(resources_of(place, slot), data_root=self.data_root)
         finally:
             _slots.give_back(slot)
 
