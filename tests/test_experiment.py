@@ -86,7 +86,7 @@ def test_numbers_as_people_write_them():
         ("problem: mnist\ntrain: {dataset_quantities: [-1]}", r"quantities\[0\]: -1 must be 0 or more"),
         ("problem: mnist\ntrain: {values: [3]}", "vary and values: give both"),
         ("problem: mnist\ntrain: {vary: epochs, values: [9], epochs: 5}", "9 is beyond .* epochs 5"),
-        ("problem: mnist\ntrain: {vary: epochs, values: [5], epochs: 5}", "target_train_loss: .* set it to null"),
+        ("problem: mnist\ntrain: {vary: epochs, values: [5]}", "target_train_loss: .* set it to null"),
         ("problem: mnist\ntrain: {sam_adaptive: true}", "sam_adaptive: needs a sam_rho"),
         ("problem: mnist\ntrain: {base_imbalance: {labels: [1], ratio: 2}}", "ratio: 2 must be 1 or less"),
         ("problem: mnist\ntrain: {base_imbalance: {labls: [1]}}", 'imbalance.labls: .*mean "labels"'),

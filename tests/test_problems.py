@@ -423,9 +423,8 @@ def test_verify_prints_the_size_and_draws_samples(name, model_class, n, capsys, 
         words = [text.get_text() for text in ax.texts]
         assert words == [problem.class_names[i % 10] for i in range(25)] and len(ax.images) == 1
     elif problem.sample_kind == "sequences":
-        assert [text.get_text() for text in ax.texts][0] == "".join(problem.class_names[:64]).replace(
-            "\n", "↵"
-        ).replace("$", r"\$")
+        first = "".join(problem.class_names[:64]).replace("\n", "↵").replace("$", r"\$")
+        assert ax.texts[0].get_text() == first
     else:
         assert ax.get_xlabel() and ax.has_data()
 
