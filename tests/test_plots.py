@@ -169,6 +169,23 @@ def test_models_that_differ_in_batch_size_say_so():
     assert set(marked(ax)) == {8.0, 512.0} and ax.get_xlabel() == "batch size"
 
 
+def test_lengths_of_one_training_are_marked_on_its_curve():
+    losses = {2: (4.0, 0.5), 3: (4.0, 0.6, 0.1)}
+    models = [model(0, curve, key="epochs", value=epochs) for epochs, curve in losses.items()]
+    ax = plots.training_curves(models)
+    assert marked(ax) == pytest.approx({2: 0.6, 3: 0.2})  # of two with the same x, the test curve's came last
+    solid = [line for line in ax.lines if line.get_linestyle() == "-"]
+    assert [len(line.get_xdata()) for line in solid] == [3, 2]  # the shorter is drawn on top
+
+
+def test_rays_of_lengths_have_the_colours_of_the_other_figures():
+    values = list(range(100, 900, 100))  # as many as there are colours
+    sweeps = [dataclasses.replace(sweep(0, 0.5), key="epochs", value=value) for value in values]
+    ax = plots.ray_profiles(sweeps, [0.31], levels=[0])
+    expected = [plots.level_styles(values)[value]["color"] for value in values]
+    assert [handle.get_color() for handle in ax.get_legend().legend_handles] == expected
+
+
 def test_ray_profiles_mark_the_median_crossing_by_the_scan_rule():
     ax = plots.ray_profiles([sweep(0, 0.5), sweep(540, 0.2)], [0.31])
     points = sorted(x for x, y in marked(ax).items() if y == 0.31)

@@ -32,18 +32,28 @@ def level_of(record: TrainedModel | Sweep) -> int:
 def training_curves(
     models: Sequence[TrainedModel], ax: Axes | None = None, *, levels: Sequence[int] | None = None
 ) -> Axes:
-    """Training loss (solid) and test loss (dashed) of every model against the epoch; losses in nats."""
+    """Training loss (solid) and test loss (dashed) of every model against the epoch; losses in nats.
+
+    Lengths of one training share their curve: it has the colour of each up to the marker where that one ends.
+    """
     ax = style.new_axes(ax, height=0.85)
     styles = style.level_styles([*(levels or []), *map(level_of, models)])
     shown: list[float] = []
-    handles = []
-    for model in sorted(models, key=level_of):
-        colour = styles[level_of(model)]["color"]
+    models = sorted(models, key=level_of)
+    for model in sorted(models, key=lambda model: -len(model.train_loss)):  # the shorter on top
+        look = styles[level_of(model)]
         for losses, line, width in ((model.train_loss, "-", 1.1), (model.test_loss, "--", 0.8)):
             losses = np.asarray(losses, dtype=float)
-            ax.plot(np.arange(1, len(losses) + 1), losses, line, color=colour, lw=width)
+            ax.plot(np.arange(1, len(losses) + 1), losses, line, color=look["color"], lw=width)
+            if model.key == "epochs":
+                end = {"ms": 4, "mec": "white", "mew": 0.5, "ls": "none", "zorder": 4}
+                ax.plot(len(losses), losses[-1], **look, **end)
             shown.extend(losses)
-        handles.append(Line2D([], [], color=colour, lw=1.5, label=f"{level_of(model):,}"))
+    snapshots = models[0].key == "epochs"
+    handles = [
+        Line2D([], [], **(look if snapshots else {"color": look["color"]}), lw=1.5, ms=4, label=f"{level:,}")
+        for level, look in ((level, styles[level]) for level in map(level_of, models))
+    ]
     handles += [
         Line2D([], [], color=style.GREY, ls=ls, lw=1, label=name)
         for ls, name in (("-", "train"), ("--", "test"))
@@ -98,7 +108,9 @@ def ray_profiles(
     by the scan rule; directions that never do count as beyond every coefficient.
     """
     ax = style.new_axes(ax, height=0.9)
-    styles = style.level_styles([*(levels or []), *map(level_of, sweeps)])
+    values = list(map(level_of, sweeps))
+    # levels count additional samples: where something else varies, they have no say in the colours
+    styles = style.level_styles(levels if levels and set(values) <= set(levels) else values)
     lowest, furthest, handles = [], [], []
     for sweep in sorted(sweeps, key=level_of):
         look = styles[level_of(sweep)]

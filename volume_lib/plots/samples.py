@@ -147,7 +147,7 @@ def _sequences(problem: Problem, x: Tensor, y: Tensor, ax: Axes) -> Axes:
 def _text(rows: list[str], ax: Axes) -> Axes:
     for i, row in enumerate(rows):
         shown = row.replace("\n", "↵").replace("$", r"\$")
-        ax.text(0, -i, shown, family="monospace", fontsize=style.SMALL * 0.75, va="center")
+        ax.text(0, -i, shown, family="monospace", fontsize=style.SMALL * 0.87, va="center")
     ax.set_xlim(-0.01, 1)
     ax.set_ylim(0.7 - len(rows), 0.7)
     ax.set_axis_off()
