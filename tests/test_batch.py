@@ -523,7 +523,7 @@ def test_a_sharded_sweep_has_the_radii_of_a_whole_one(tmp_path):
     dataset = make_dataset(problem, base_data_size=10, dataset_quantities=[0, 20], data_seed=5, test_size=50)
     folder = job.folder / "models_and_data"
     models = train_models(problem, dataset, folder=folder, model_seed=0, epochs=200, batch_size=200)
-    stale = shards.shard_dir(job, 0) / "data_7" / "data_7.npz"  # of an attempt with another landscape
+    stale = storage.shard_dir(job.folder, 0) / "data_7" / "data_7.npz"  # of an attempt with another landscape
     stale.parent.mkdir(parents=True)
     stale.write_bytes(b"stale")
     for index in range(2):

@@ -232,7 +232,9 @@ def report(
 
 
 def _list_figures(folder: Path) -> None:
+    from volume_lib import storage
+
     experiment = read_experiment(folder)
-    for place in [*(folder / run.name for run in experiment.run_seeds), folder / "analysis"]:
+    for place in [*(folder / run.name for run in experiment.run_seeds), storage.analysis_dir(folder)]:
         for path in sorted(place.rglob("*.png")):
             typer.echo(path)

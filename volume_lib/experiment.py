@@ -24,6 +24,7 @@ from pydantic import BaseModel, Field, PrivateAttr, ValidationError, model_valid
 
 from volume_lib.errors import InputError, near_match
 from volume_lib.sections import Accuracy, Analysis, Cutoff, Perturb, Runs, Section, Train, Volume
+from volume_lib.storage import run_name
 
 FILE_NAME = "experiment.yaml"
 
@@ -37,7 +38,7 @@ class RunSeeds(NamedTuple):
     @property
     def name(self) -> str:
         """The run's folder."""
-        return f"model_{self.model_seed}_data_{self.data_seed}"
+        return run_name(self.model_seed, self.data_seed)
 
 
 STEPS = ("train", "perturb", "volume", "cutoff", "accuracy", "analysis")

@@ -58,6 +58,27 @@ class Points:
         return coefficients, self.losses[row, first], self.accs[row, first]
 
 
+    def packed(self) -> Packed:
+        """All rays in little memory."""
+        rays = [np.stack(self.ray(row)) for row in range(len(self.filled))]
+        return Packed(np.concatenate(rays, axis=1), np.array([ray.shape[1] for ray in rays]))
+
+
+@dataclass(frozen=True)
+class Packed:
+    """Rays one after the other: thousands of small arrays would be several times their numbers.
+
+    ``values`` ``(3, T)``: coefficients, losses and accuracies; ``counts`` ``(D,)``: points of each ray.
+    """
+
+    values: np.ndarray
+    counts: np.ndarray
+
+    def rays(self) -> list[np.ndarray]:
+        """``(3, P)`` of each ray, as views."""
+        return np.split(self.values, np.cumsum(self.counts)[:-1], axis=1)
+
+
 @dataclass(frozen=True)
 class Target:
     """A threshold: the loss rises above ``value``, or the accuracy falls below it."""

@@ -22,7 +22,7 @@ from .devices import resolve_device
 from .directions import draw_batch, norms
 from .errors import InputError
 from .fast_rays import FastRays
-from .points import Points, Target, bracket
+from .points import Packed, Points, Target, bracket
 from .prediction import History
 from .problems.base import Problem
 from .rays import PlainRays
@@ -181,14 +181,14 @@ def open_rays(
 
 def walk(
     rays: PlainRays | FastRays, limit: int, settings: SweepSettings, bar: tqdm | None = None
-) -> tuple[list[list[np.ndarray]], list[float]]:
+) -> tuple[list[list[Packed]], list[float]]:
     """Trace all directions, ``limit`` at a time.
 
     Returns:
-        ``(traces, norms)``: for each landscape one array ``(3, P)`` per direction, its coefficients, losses
-        and accuracies; and the norms of the unscaled directions.
+        ``(traces, norms)``: for each landscape the rays of every batch; and the norms of the unscaled
+        directions.
     """
-    traces: list[list[np.ndarray]] = [[] for _ in rays.sizes]
+    traces: list[list[Packed]] = [[] for _ in rays.sizes]
     all_norms: list[float] = []
     history = History()
     for seeds in _batches(settings.seeds, limit):
@@ -197,7 +197,7 @@ def walk(
         batch_norms = norms(directions).numpy()
         points = settings.search.trace(rays, settings.targets, history)
         for k, landscape in enumerate(points):
-            traces[k] += [np.stack(landscape.ray(row)) for row in range(len(seeds))]
+            traces[k].append(landscape.packed())
         all_norms += batch_norms.tolist()
         if bar is not None:
             bar.update(len(seeds) * rays.sizes[-1])
@@ -211,9 +211,10 @@ def _record(
     level: int,
     settings: SweepSettings,
     scale: Tensor,
-    trace: list[np.ndarray],
+    trace: list[Packed],
     all_norms: list[float],
 ) -> Sweep:
+    points = (ray for batch in trace for ray in batch.rays())
     rays = [
         {
             "loss": loss,
@@ -222,7 +223,7 @@ def _record(
             "perturbation_seed": seed,
             "perturbation_norm": norm,
         }
-        for (coefficients, loss, accs), seed, norm in zip(trace, settings.seeds, all_norms, strict=True)
+        for (coefficients, loss, accs), seed, norm in zip(points, settings.seeds, all_norms, strict=True)
     ]
     return Sweep(
         wiggle_results=rays,

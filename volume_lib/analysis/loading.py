@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -164,7 +163,7 @@ def _run_rows(
     run_dir: Path, contents: Mapping[int, Mapping[str, Any]], threshold: float, notes: dict[str, str]
 ) -> list[tuple]:
     """One tuple in the order of :data:`COLUMNS` for each landscape and minimum of a run."""
-    model_seed, data_seed = (int(v) for v in re.findall(r"\d+", run_dir.name))
+    model_seed, data_seed = storage.run_seeds(run_dir)
     lacking = []
     try:
         cutoffs = {int(key.rpartition("_")[2]): entry for key, entry in storage.load_cutoffs(run_dir).items()}

@@ -145,7 +145,7 @@ class Experiment:
 
 def write_summary(experiment: Experiment, path: str | Path | None = None) -> Path:
     """Write the table as CSV, by default ``<experiment>/analysis/summary.csv``; what is unknown is empty."""
-    path = Path(path) if path is not None else experiment.folder / "analysis" / "summary.csv"
+    path = Path(path) if path is not None else storage.analysis_dir(experiment.folder) / "summary.csv"
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(COLUMNS)

@@ -28,6 +28,7 @@ from volume_lib.batch.steps import (
 from volume_lib.errors import InputError, near_match
 from volume_lib.experiment import (
     FILE_NAME,
+    STEPS,
     Experiment,
     RunSeeds,
     check_against_data,
@@ -39,7 +40,7 @@ CLEANABLE = {
     "models": ("train",),
     "perturbs": ("perturb",),
     "volumes": ("volume", "cutoff", "accuracy"),
-    "all": ("train", "perturb", "volume", "cutoff", "accuracy", "analysis"),
+    "all": STEPS,
 }
 """What ``clean`` can be asked for, and whose files that is."""
 
@@ -253,7 +254,9 @@ def cleanable(folder: str | Path, what: str) -> list[Cleanable]:
         raise InputError(f"--what {what}: must be one of {', '.join(CLEANABLE)}{hint}")
     found = []
     for experiment in experiments_under(folder):
-        places = [(experiment.folder / "analysis", ["analysis"] if "analysis" in CLEANABLE[what] else [])]
+        places = [
+            (storage.analysis_dir(experiment.folder), ["analysis"] if "analysis" in CLEANABLE[what] else [])
+        ]
         steps = [step for step in CLEANABLE[what] if step != "analysis"]
         places += [(path, steps) for path in storage.list_runs(experiment.folder)]
         for place, steps in places:

@@ -26,7 +26,7 @@ def html_page(folder: str | Path, out: str | Path | None = None, *, code: bool =
 
     folder = Path(folder)
     experiment = load_experiment(folder)
-    notebook = folder / "analysis" / ANALYSIS_NOTEBOOK
+    notebook = storage.analysis_dir(folder) / ANALYSIS_NOTEBOOK
     if (folder / FILE_NAME).exists():
         report = run(folder, steps=["analysis"])
         if report.exit_code:
@@ -36,7 +36,7 @@ def html_page(folder: str | Path, out: str | Path | None = None, *, code: bool =
     exporter = HTMLExporter(exclude_input=not code, exclude_input_prompt=True, exclude_output_prompt=True)
     resources = {"metadata": {"name": experiment.name}}
     content, _ = exporter.from_notebook_node(read(notebook, as_version=4), resources)
-    out = Path(out) if out is not None else folder / "analysis" / "report.html"
+    out = Path(out) if out is not None else storage.analysis_dir(folder) / "report.html"
     storage.write_bytes(out, content.encode())
     return out
 

@@ -20,7 +20,7 @@ from volume_lib import storage
 from volume_lib.batch.folders import prepare_notebook, write_notebook
 from volume_lib.batch.locks import Abandoned, lock
 from volume_lib.batch.resources import Resources
-from volume_lib.batch.shards import ShardFailed, ShardProcess, merge_shards, shard_dir
+from volume_lib.batch.shards import ShardFailed, ShardProcess, merge_shards
 from volume_lib.batch.steps import (
     KEY,
     FileStates,
@@ -33,6 +33,7 @@ from volume_lib.batch.steps import (
     same_files,
 )
 from volume_lib.errors import InputError
+from volume_lib.records import ADDITIONAL
 
 MERGING = "merging the parts of the sweep"
 DONE, SKIPPED, FAILED, BLOCKED, STOPPED = "done", "skipped", "failed", "blocked", "stopped"
@@ -119,7 +120,7 @@ def run_shard(
     """Compute part ``index`` of a run's sweep, unless it is done. Never raises, as :func:`run_step`."""
     started = time.monotonic()
     state, error = DONE, ""
-    folder = shard_dir(job, index)
+    folder = storage.shard_dir(job.folder, index)
     try:
         if _is_done(job, force, launch):
             return StepResult(job, SKIPPED)
@@ -181,8 +182,8 @@ def _strangers(job: Job, before: dict[str, Any], now: dict[str, Any], force: boo
         return files
     parameters = job.parameters
     values = parameters["values"] or parameters["dataset_quantities"]
-    names = {f"model_{parameters['vary'] or 'additional'}_{value}.pt" for value in values}
-    return [path for path in files if path.name not in names]
+    kept = {storage.model_path(job.folder, parameters["vary"] or ADDITIONAL, value).name for value in values}
+    return [path for path in files if path.name not in kept]
 
 
 def _recorded_outputs(job: Job, folder: Path) -> FileStates:

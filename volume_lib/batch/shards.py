@@ -25,16 +25,9 @@ from volume_lib import storage
 from volume_lib.batch.steps import Job
 from volume_lib.errors import InputError
 
-FOLDER = ".shards"
-
 
 class ShardFailed(Exception):
     """A part of a sweep ended with an error; the message is its last line."""
-
-
-def shard_dir(job: Job, index: int) -> Path:
-    """Where part ``index`` of a sweep is kept until it is merged."""
-    return job.folder / FOLDER / str(index)
 
 
 def shard_parameters(job: Job, index: int) -> dict[str, Any]:
@@ -70,7 +63,7 @@ class ShardProcess:
 
     def run(self) -> None:
         """Compute the part; raises :class:`ShardFailed`."""
-        given = {"run_dir": str(self.job.folder), "out": str(shard_dir(self.job, self.index))}
+        given = {"run_dir": str(self.job.folder), "out": str(storage.shard_dir(self.job.folder, self.index))}
         given["parameters"] = shard_parameters(self.job, self.index)
         command = [sys.executable, "-m", "volume_lib.batch.shards"]
         with tempfile.TemporaryFile() as said:
@@ -98,17 +91,19 @@ class ShardProcess:
 
 def merge_shards(job: Job) -> None:
     """Join the parts to the files of one sweep and delete them. InputError where a part is missing."""
-    parts = [storage.list_sweeps(shard_dir(job, index)) for index in range(shard_count(job))]
-    names = [sorted(path.relative_to(shard_dir(job, i)) for level in part.values() for path in level)
-             for i, part in enumerate(parts)]  # fmt: skip
+    folders = [storage.shard_dir(job.folder, index) for index in range(shard_count(job))]
+    names = [
+        sorted(path.relative_to(folder) for level in storage.list_sweeps(folder).values() for path in level)
+        for folder in folders
+    ]
     if not names[0] or any(other != names[0] for other in names):
-        raise InputError(f"{job.folder / FOLDER}: parts of the sweep are missing; run the step again")
+        raise InputError(f"{job.folder / storage.SHARDS}: parts of the sweep are missing; run the step again")
     for name in names[0]:
-        sweeps = [storage.load_sweep(shard_dir(job, index) / name) for index in range(len(parts))]
+        sweeps = [storage.load_sweep(folder / name) for folder in folders]
         merged = sweeps[0]
         merged.wiggle_results = [ray for sweep in sweeps for ray in sweep.wiggle_results]
         storage.save_sweep(job.folder / name, merged)
-    shutil.rmtree(job.folder / FOLDER)
+    shutil.rmtree(job.folder / storage.SHARDS)
 
 
 def _compute(run_dir: str, out: str, parameters: dict[str, Any]) -> None:

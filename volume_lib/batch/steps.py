@@ -60,7 +60,8 @@ class Job:
     @property
     def folder(self) -> Path:
         """Where the notebook lies and runs."""
-        return self.experiment.folder / (self.run.name if self.run else "analysis")
+        top = self.experiment.folder
+        return top / self.run.name if self.run else storage.analysis_dir(top)
 
     @property
     def notebook(self) -> Path:

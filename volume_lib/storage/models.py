@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +11,7 @@ import numpy as np
 from volume_lib.errors import InputError
 from volume_lib.records import ADDITIONAL, Dataset, TrainedModel
 from volume_lib.storage.files import read, require, save_torch
-from volume_lib.storage.paths import MODELS_AND_DATA, TRAIN_NOTEBOOK, list_models, model_path
+from volume_lib.storage.paths import MODELS_AND_DATA, TRAIN_NOTEBOOK, list_models, model_path, run_seeds
 from volume_lib.storage.safe_pickle import load_torch
 
 if TYPE_CHECKING:
@@ -72,13 +71,13 @@ def load_dataset(folder: str | Path) -> Dataset:
             raise InputError(f"{path}: {inputs} inputs x_{part} but {targets} targets y_{part}")
     content["dataset_quantities"] = [int(level) for level in content["dataset_quantities"]]
     content.setdefault("problem", "")
-    content.setdefault("data_seed", _seed_in_name(path, "data"))
+    content.setdefault("data_seed", _seeds_in_name(path)[1])
     return Dataset(**{field.name: content[field.name] for field in fields(Dataset)})
 
 
-def _seed_in_name(path: Path, kind: str) -> int:
-    found = re.search(rf"(?:^|_){kind}_(\d+)(?:_|$)", path.resolve().parent.parent.name)
-    return int(found.group(1)) if found else -1
+def _seeds_in_name(path: Path) -> tuple[int, int]:
+    """What the run's folder says where an older file does not; -1 where it does not either."""
+    return run_seeds(path.resolve().parent.parent) or (-1, -1)
 
 
 _CURVES = ("train_loss", "test_loss", "train_accs", "test_accs")
@@ -126,7 +125,7 @@ def load_model(path: str | Path, problem: Problem) -> TrainedModel:
         raise InputError(f"{path}: model_class {kind!r} is not one of problem {problem.name}'s ({known})")
     content.setdefault("problem", problem.name)
     content.setdefault("model_kwargs", problem.default_model_kwargs(kind))
-    content.setdefault("model_seed", _seed_in_name(path, "model"))
+    content.setdefault("model_seed", _seeds_in_name(path)[0])
     key, value = path.stem.removeprefix("model_").rpartition("_")[::2]
     content.setdefault("key", key)
     content.pop(content["key"], None)

@@ -9,11 +9,33 @@ from pathlib import Path
 from volume_lib.records import ADDITIONAL
 
 MODELS_AND_DATA = "models_and_data"
+SHARDS = ".shards"
 TRAIN_NOTEBOOK = "Train Low Test Models.ipynb"
 PERTURB_NOTEBOOK = "Random Perturbs.ipynb"
 VOLUME_NOTEBOOK = "Volume Estimation Pipeline.ipynb"
 CUTOFF_NOTEBOOK = "Volume Cutoff.ipynb"
 ACCURACY_NOTEBOOK = "Test Accuracy.ipynb"
+
+
+def run_name(model_seed: int, data_seed: int) -> str:
+    """The name of a run's folder."""
+    return f"model_{model_seed}_data_{data_seed}"
+
+
+def run_seeds(run_dir: str | Path) -> tuple[int, int] | None:
+    """Model seed and data seed of a run's folder; None if its name is not that of a run."""
+    found = re.fullmatch(r"model_(\d+)_data_(\d+)", Path(run_dir).name)
+    return (int(found[1]), int(found[2])) if found else None
+
+
+def analysis_dir(experiment_dir: str | Path) -> Path:
+    """The folder of the averages over all runs."""
+    return Path(experiment_dir) / "analysis"
+
+
+def shard_dir(run_dir: str | Path, index: int) -> Path:
+    """Where part ``index`` of a run's sweep is kept until all parts are there."""
+    return Path(run_dir) / SHARDS / str(index)
 
 
 def model_path(folder: str | Path, key: str, value: int) -> Path:
@@ -67,9 +89,8 @@ def list_sweeps(run_dir: str | Path, dataset_type: str | None = None) -> dict[in
 
 def list_runs(experiment_dir: str | Path) -> list[Path]:
     """The run folders ``model_<m>_data_<d>`` of an experiment, by model seed, then data seed."""
-    folders = [p for p in Path(experiment_dir).glob("*") if re.fullmatch(r"model_\d+_data_\d+", p.name)]
-    seeds = {p: tuple(int(v) for v in re.findall(r"\d+", p.name)) for p in folders if p.is_dir()}
-    return sorted(seeds, key=lambda p: seeds[p])
+    folders = [path for path in Path(experiment_dir).glob("*") if run_seeds(path) and path.is_dir()]
+    return sorted(folders, key=run_seeds)
 
 
 def list_results(run_dir: str | Path) -> dict[tuple[str, int, float], Path]:
