@@ -107,7 +107,9 @@ BODIES = {
     **{f"bowl {n}": (lambda n=n: quadratic_bowl(log_spectrum(n, 1))) for n in (2, 3, 4, 5, 6)},
     "box 3": lambda: box([1.0, 2.0, 3.0]),
     "box 6": lambda: box(np.linspace(1, 2, 6)),
-    "cross-polytope 5": lambda: cross_polytope(np.linspace(1, 1.5, 5)),
+    "cross-polytope 3": lambda: cross_polytope(np.linspace(1, 1.5, 3)),
+    "cross-polytope 6": lambda: cross_polytope(np.linspace(1, 1.5, 6)),
+    "tilted ellipsoid 3": lambda: tilted_bowl(log_spectrum(3, 1)),
     "tilted ellipsoid 6": lambda: tilted_bowl(log_spectrum(6, 1)),
 }
 

@@ -243,6 +243,15 @@ def test_every_log_volume_survives(values):
     assert _from_json(json.loads(text), "")["log_volume_values"] == values
 
 
+def test_curves_with_and_without_unknown_losses_come_back(tmp_path):
+    entry = {"additional_data": 0, "base_train_size": 1}
+    curves = {"Model_0": [1, 0.5, 2.25], "Model_4": [0.5, math.inf, 0.25], "Model_9": []}
+    storage.save_cutoffs(tmp_path, {name: entry | {"loss_curve": curve} for name, curve in curves.items()})
+    back = {name: entry["loss_curve"] for name, entry in storage.load_cutoffs(tmp_path).items()}
+    assert back["Model_0"] == curves["Model_0"] and back["Model_9"] == []
+    assert math.isnan(back["Model_4"][1]) and back["Model_4"][::2] == [0.5, 0.25]
+
+
 def test_cutoffs_and_accuracies_round_trip(tmp_path):
     cutoffs = {"Model_3": {"additional_data": 3, "base_train_size": 2, "loss_curve": np.array([0.5, 0.25])}}
     assert storage.save_cutoffs(tmp_path, cutoffs) == tmp_path / "cutoffs" / "cutoffs.json"

@@ -44,6 +44,8 @@ def _from_json(value: Any, key: str) -> Any:
     if isinstance(value, dict):
         return {name: _from_json(entry, name) for name, entry in value.items()}
     if isinstance(value, list):
+        if set(map(type, value)) <= {float, int}:  # long curves: nothing to replace
+            return value
         empty = -math.inf if key in _LOG_KEYS else math.nan
         return [empty if entry is None else _from_json(entry, key) for entry in value]
     return value
