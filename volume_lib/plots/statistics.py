@@ -19,7 +19,10 @@ def rank_table(
     *,
     quantity: str = "log_exp_r_n",
 ) -> Axes:
-    """Share of the seeds in which each minimum has each rank by log volume, 1 being the largest."""
+    """Share of the seeds in which each minimum has each rank by log volume, 1 being the largest.
+
+    Minima of equal volume, such as those without any, share their ranks equally.
+    """
     ax = style.new_axes(ax, height=0.85)
     landscape = experiment.landscapes[0] if landscape is None else landscape
     values = experiment.matrix(quantity, landscape)
@@ -29,8 +32,10 @@ def rank_table(
     shares = np.zeros((len(minima), len(minima)))
     for run in values:
         known = np.flatnonzero(~np.isnan(run))
-        order = known[np.argsort(-run[known], kind="stable")]
-        shares[np.arange(len(order)), order] += 1
+        for value in np.unique(run[known]):
+            tied = known[run[known] == value]
+            first = (run[known] > value).sum()
+            shares[first : first + len(tied), tied] += 1 / len(tied)
     shares /= max(1, len(values))
     ax.imshow(shares, cmap="Blues", vmin=0, vmax=1, aspect="auto")
     for (row, column), share in np.ndenumerate(shares):

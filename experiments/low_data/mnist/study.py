@@ -4,7 +4,7 @@
 
 Runs ``experiment.yaml`` for the seeds of ``--seeds``, measures the minima of the first once more with the
 plain grid, notes what both cost in ``study.json`` and has ``tables.py`` write the tables of ``README.md``.
-What is done already is skipped. ``--thin`` then shortens the loss curves to what is kept in the repository.
+What is done already is skipped. ``--ship`` makes of it what the repository keeps.
 """
 
 from __future__ import annotations
@@ -67,23 +67,29 @@ def grid_against_crossing(run: Path) -> dict[str, Any]:
     return found
 
 
-def thin_cutoffs(run: Path) -> None:
-    """Keep about a hundred points of the 60,000 of every loss curve."""
-    path = storage.cutoffs_path(run)
+def ship() -> None:
+    """Make what the repository keeps: curves of a hundred points, an analysis without the paths of this machine."""
     thresholds = read_experiment(HERE).perturb.loss_thresholds
-    storage.save_cutoffs(path, cutoffs.thinned(storage.load_cutoffs(path), thresholds))
+    for run in storage.list_runs(HERE):
+        path = storage.cutoffs_path(run)
+        storage.save_cutoffs(path, cutoffs.thinned(storage.load_cutoffs(path), thresholds))
+    for path in storage.analysis_dir(HERE).glob("*.ipynb"):
+        notebook = json.loads(path.read_text(encoding="utf-8"))
+        for part in (notebook, *notebook["cells"]):
+            for record in ("papermill", "volume_lib"):
+                part["metadata"].pop(record, None)
+        storage.write_bytes(path, (json.dumps(notebook, indent=1, ensure_ascii=False) + "\n").encode())
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--seeds", default="0:3", help="which runs, by position (default 0:3)")
-    parser.add_argument("--thin", action="store_true", help="thin the loss curves of cutoffs.json as well")
+    parser.add_argument("--ship", action="store_true", help="then leave only what the repository keeps")
     options = parser.parse_args()
     run_study(options.seeds)
     write_tables()
-    if options.thin:
-        for run in storage.list_runs(HERE):
-            thin_cutoffs(run)
+    if options.ship:
+        ship()
 
 
 if __name__ == "__main__":
