@@ -362,6 +362,17 @@ def test_rank_table_shares(experiment):
     assert np.array_equal(shares, np.eye(5))  # every seed: the less data, the larger the volume
 
 
+def test_minima_without_volume_share_their_ranks(tmp_path):
+    for seed in range(2):
+        known.write_run(tmp_path, seed, levels=(0, 40, 140))
+        path = storage.results_path(tmp_path / f"model_{seed}_data_{seed + 10}", "data", 0, 0.1)
+        storage.save_results(
+            path, {**storage.load_results(path), "log_exp_r_n_values": [7.0, -np.inf, -np.inf]}
+        )
+    shares = plots.rank_table(analysis.load_experiment(tmp_path), 0).images[0].get_array()
+    assert np.array_equal(shares, [[1, 0, 0], [0, 0.5, 0.5], [0, 0.5, 0.5]])
+
+
 def test_agreement_and_power_law_figures(experiment):
     ax = plots.agreement([analysis.rank_agreement(experiment, level) for level in experiment.landscapes])
     assert [t.get_text() for t in ax.get_xticklabels()] == ["0", "40", "140"]
@@ -505,6 +516,11 @@ def test_surface_holds_the_losses():
     assert np.asarray(surface.z)[finite] == pytest.approx(np.log10(losses[finite]))
     assert np.isnan(np.asarray(surface.z, dtype=float)[~finite]).all()
     assert point.z[0] == pytest.approx(-2) and np.array_equal(surface.x, a)
+    shared = plots.loss_limits(np.stack([losses, 10 * losses]))
+    for factor in (1, 10):
+        figure = plots.loss_surface(factor * losses, a, b, plane, limits=shared)
+        assert figure.layout.scene.zaxis.range == pytest.approx(np.log10(shared))
+        assert (figure.data[0].cmin, figure.data[0].cmax) == pytest.approx(np.log10(shared))
 
 
 def test_a_film_has_a_frame_for_each_slice_and_one_second_at_the_end(tmp_path):

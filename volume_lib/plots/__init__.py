@@ -10,7 +10,14 @@ from volume_lib.plots.experiment import (
     volume_against_data,
     volume_against_landscape,
 )
-from volume_lib.plots.landscape import animate_slices, can_write_mp4, loss_slice, loss_slices, loss_surface
+from volume_lib.plots.landscape import (
+    animate_slices,
+    can_write_mp4,
+    loss_limits,
+    loss_slice,
+    loss_slices,
+    loss_surface,
+)
 from volume_lib.plots.radii import radii_histogram, radii_summary, radii_tail, weight_shares
 from volume_lib.plots.results import log_volumes, rank_agreement, rank_probabilities, volume_against_test_loss
 from volume_lib.plots.run import (
@@ -37,6 +44,7 @@ __all__ = [
     "level_styles",
     "log_volumes",
     "loss_curves",
+    "loss_limits",
     "loss_slice",
     "loss_slices",
     "loss_surface",

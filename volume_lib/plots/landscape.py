@@ -113,7 +113,10 @@ def loss_surface(
     limits: tuple[float, float] | None = None,
     title: str = "",
 ) -> go.Figure:
-    """The slice as an interactive 3-D surface: log₁₀ of the loss, the loss itself on hovering."""
+    """The slice as an interactive 3-D surface: log₁₀ of the loss, the loss itself on hovering.
+
+    ``limits``: losses at the ends of height and colours, to share them between figures (:func:`loss_limits`).
+    """
     import plotly.graph_objects as go
 
     low, high = loss_limits(losses) if limits is None else limits
@@ -133,13 +136,15 @@ def loss_surface(
             "name": f"minimum {minimum:,}",
         }
         figure.add_scatter3d(**point, marker={"color": styles[int(minimum)]["color"], "size": 6})
-    axis_titles = {"xaxis_title": plane.unit, "yaxis_title": plane.unit, "zaxis_title": "log₁₀ loss (nats)"}
+    scene = {"xaxis_title": plane.unit, "yaxis_title": plane.unit, "zaxis_title": "log₁₀ loss (nats)"}
+    scene |= {"zaxis_range": [np.log10(low), np.log10(high)], "aspectmode": "cube"}
+    scene["camera"] = {"eye": {"x": 1.5, "y": -1.5, "z": 1.2}, "center": {"x": 0, "y": 0, "z": -0.15}}
     figure.update_layout(
         title=title,
         width=640,
         height=520,
         margin={"l": 0, "r": 0, "t": 40, "b": 0},
-        scene=axis_titles,
+        scene=scene,
         legend={"x": 0},
     )
     return figure
