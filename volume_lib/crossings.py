@@ -6,7 +6,7 @@ loss(hi)``, until ``hi/lo - 1 <= xrtol``. In both, the threshold radius follows 
 points by one rule, "the first coefficient whose loss exceeds the threshold", so whoever reads the
 file finds the radius that the search found.
 
-How :class:`Crossing` needs only four to five evaluations where they are dear:
+How :class:`Crossing` needs only four to five evaluations a crossing in large landscapes, where they are dear:
 
 * **Scan, on few samples.** Each ray is first walked up a geometric ladder, ``scan_ratio`` apart, from half of
   the smallest threshold radius met so far (from 1e-4 for the first batch). Landscapes of more than a few

@@ -57,7 +57,6 @@ class Points:
         coefficients, first = np.unique(self.coefficients[row, used], return_index=True)
         return coefficients, self.losses[row, first], self.accs[row, first]
 
-
     def packed(self) -> Packed:
         """All rays in little memory."""
         rays = [np.stack(self.ray(row)) for row in range(len(self.filled))]

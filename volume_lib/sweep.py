@@ -2,7 +2,7 @@
 
 One ``.npz`` file for each pair of a minimum and a landscape (the format is :mod:`volume_lib.storage`'s).
 The work goes minimum by minimum, since one pass serves all of its landscapes, and direction by direction,
-drawn again from their seeds whenever they are needed, so that memory does not grow with their number.
+drawn again from their seeds whenever they are needed: only what the files hold grows with their number.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import html
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from volume_lib.batch.folders import experiments_under
@@ -24,7 +24,6 @@ class Report:
     results: list[StepResult]
     seconds: float = 0.0
     interrupted: bool = False
-    figures: list[Path] = field(default_factory=list)
 
     def of(self, *states: str) -> list[StepResult]:
         """The results in any of ``states``."""
@@ -64,10 +63,6 @@ class Status:
     name: str
     verdicts: dict[str, dict[str, Verdict]]
     """Run → step → verdict; the row ``analysis`` has that step alone."""
-
-    @property
-    def is_done(self) -> bool:
-        return all(verdict.state == "done" for row in self.verdicts.values() for verdict in row.values())
 
     def text(self, *, colour: bool = False) -> str:
         """A table, and below it why steps failed."""

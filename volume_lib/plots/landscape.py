@@ -212,7 +212,7 @@ def _pixels(ax: Axes) -> np.ndarray:
     figure = ax.figure
     canvas = figure.canvas
     if not hasattr(canvas, "buffer_rgba"):
-        raise InputError(f"films need the Agg canvas; this session draws with {type(canvas).__name__}")
+        raise InputError(f"films need the Agg canvas; this process draws with {type(canvas).__name__}")
     canvas.draw()
     pixels = np.asarray(canvas.buffer_rgba())[..., :3]
     return pixels[: len(pixels) // 2 * 2, : pixels.shape[1] // 2 * 2].copy()

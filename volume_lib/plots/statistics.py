@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from volume_lib.analysis import Agreement, Comparison, Experiment, PowerLaw, mean_and_spread
 from volume_lib.plots import experiment as experiment_plots
 from volume_lib.plots import style
+from volume_lib.records import ADDITIONAL
 
 
 def rank_table(
@@ -118,9 +119,9 @@ def power_law(
     experiment_plots.averages(ax, fit.sizes, values, "sd", experiment.minima, line=False)
     known = fit.sizes[np.isfinite(fit.residuals).any(axis=0)]
     line = np.geomspace(known.min(), known.max(), 100)
-    ax.plot(
-        line, fit.predict(line), color="black", lw=1, ls=(0, (5, 2)), zorder=3, label=power_law_words(fit)
-    )
+    size = "size" if experiment.key == ADDITIONAL else experiment.key.replace("_", " ")
+    words = power_law_words(fit, size)
+    ax.plot(line, fit.predict(line), color="black", lw=1, ls=(0, (5, 2)), zorder=3, label=words)
     style.data_axis(ax, known, log=True)
     unit = style.nats_axis(ax.yaxis, values)
     title = experiment_plots.landscape_words(experiment, landscape)
@@ -178,8 +179,9 @@ def compare(
     return style.finish(ax, xlabel, style.volume_label(comparison.quantity, unit))
 
 
-def power_law_words(fit: PowerLaw) -> str:
-    """``volume ∝ size^(exponent)`` with its interval, for a legend."""
+def power_law_words(fit: PowerLaw, size: str = "size") -> str:
+    """``volume ∝ size^(exponent)``, and below it the exponent with its interval, for a legend."""
     low, high = fit.interval
     interval = f" [{low:.3g}, {high:.3g}]" if np.isfinite(low) else ""
-    return r"volume $\propto$ size$^{\alpha}$, $\alpha$ = " + style.signed(f"{fit.exponent:.3g}{interval}")
+    exponent = r"$\alpha$ = " + style.signed(f"{fit.exponent:.3g}{interval}")
+    return rf"volume $\propto$ {size}$^{{\alpha}}$" + "\n" + exponent

@@ -73,10 +73,10 @@ def level_styles(levels: Iterable[int]) -> dict[int, dict[str, Any]]:
     }
 
 
-def new_axes(ax: Axes | None, *, height: float = 0.75, width: float = COLUMN) -> Axes:
-    """``ax`` itself, or the axes of a new figure one column wide; ``height`` is relative to ``width``."""
+def new_axes(ax: Axes | None, *, height: float = 0.75) -> Axes:
+    """``ax`` itself, or the axes of a new figure one column wide; ``height`` in column widths."""
     if ax is None:
-        _, ax = plt.subplots(figsize=(width, width * height), dpi=DISPLAY_DPI, layout="compressed")
+        _, ax = plt.subplots(figsize=(COLUMN, COLUMN * height), dpi=DISPLAY_DPI, layout="compressed")
     return ax
 
 
