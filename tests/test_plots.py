@@ -373,6 +373,15 @@ def test_minima_without_volume_share_their_ranks(tmp_path):
     assert np.array_equal(shares, [[1, 0, 0], [0, 0.5, 0.5], [0, 0.5, 0.5]])
 
 
+def test_the_power_laws_words_fit_into_the_figure(experiment):
+    fit = analysis.fit_power_law(experiment.minima_sizes, experiment.matrix("log_exp_r_n", 0))
+    wide = dataclasses.replace(fit, exponent=-75773.2, interval=(-115876.0, -35668.9))
+    figure = plots.power_law(experiment, wide).figure
+    figure.canvas.draw()
+    box = figure.axes[0].get_legend().get_window_extent()
+    assert figure.bbox.x0 <= box.x0 and box.x1 <= figure.bbox.x1
+
+
 def test_agreement_and_power_law_figures(experiment):
     ax = plots.agreement([analysis.rank_agreement(experiment, level) for level in experiment.landscapes])
     assert [t.get_text() for t in ax.get_xticklabels()] == ["0", "40", "140"]

@@ -1,18 +1,25 @@
-"""Every shipped experiment, reduced: its data, its training, its sweep and its volumes.
+"""Every shipped experiment: its run folders are made, and all its notebooks run on a handful of samples.
 
-Problems whose files are not there train on a stand-in of the same shape, random images.
+The notebooks' cells run in this process, one after another as in a kernel of their own (kernels are
+``test_notebooks``'s). Problems whose files are not there get a stand-in of the same shape, random images.
 """
 
 from __future__ import annotations
 
+import json
+from functools import partial
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import pytest
 import torch
+import yaml
 
-from volume_lib import storage
+from volume_lib import batch, plots, storage
+from volume_lib.batch.folders import prepare_notebook
+from volume_lib.batch.steps import NOTEBOOKS, Job, jobs_of, read_notebook
 from volume_lib.errors import InputError
-from volume_lib.experiment import read_experiment
+from volume_lib.experiment import Experiment, read_experiment
 from volume_lib.problems import data_root, get_problem
 from volume_lib.problems.images import ImageProblem
 from volume_lib.problems.modular_arithmetic import ModularArithmeticSquared
@@ -30,6 +37,9 @@ EXPECTED = {
     *("poison/swiss_roll", "poison/mnist", "poison/cifar10", "noise/mnist", "sam/swiss_roll", "sam/mnist"),
     *("imbalanced_classes/mnist", "batch_size/mnist", "grokking/modular_arithmetic"),
 }
+each_experiment = pytest.mark.parametrize(
+    "folder", FOLDERS, ids=lambda folder: f"{folder.parent.name}-{folder.name}"
+)
 
 
 def test_every_condition_is_there_and_described():
@@ -41,87 +51,173 @@ def test_every_condition_is_there_and_described():
         assert lines[2] == f"`python -m volume_lib run {folder.relative_to(EXPERIMENTS.parent)}`"
 
 
-def stand_in(problem, size):
-    generator = torch.Generator().manual_seed(0)
-    x = torch.randn(2 * size, *problem.shape, generator=generator)
-    y = torch.arange(2 * size) % problem.num_classes
-    return Data(x[:size], y[:size], x[size:], y[size:])
+@each_experiment
+def test_it_is_compared_with_a_shipped_experiment(folder):
+    other = read_experiment(folder).analysis.compare_with
+    assert other is None or (folder / other).resolve() in FOLDERS
 
 
-def no_network(*args, **kwargs):
-    raise OSError("no network")
+# ---- data
+
+TRAINING_SAMPLES = {"mnist": 60_000, "fashion_mnist": 60_000, "cifar10": 50_000, "svhn": 73_257}
+"""How many there are of what may be missing: none can ask for more."""
 
 
 @pytest.fixture(scope="module")
-def loaded():
-    """Each problem's data, loaded once, a few thousand samples of it; nothing is downloaded."""
-    found = {}
+def found():
+    """Each problem's data, loaded once; None where its files are missing. Nothing is downloaded."""
+    known = {}
 
     def load(problem):
-        if problem.name not in found:
+        if problem.name not in known:
             try:
-                data = problem.load()
+                known[problem.name] = problem.load()
             except InputError:
                 if not isinstance(problem, ImageProblem):
                     pytest.skip(f"{problem.name} is not in {data_root()}")
-                data = stand_in(problem, 500)
-            parts = [data.x_train[:3000], data.y_train[:3000], data.x_test[:100], data.y_test[:100]]
-            if problem.sample_kind == "sequences":
-                parts = [part[:, :16] for part in parts]
-            found[problem.name] = Data(*parts)
-        return found[problem.name]
+                known[problem.name] = None
+        return known[problem.name]
+
+    def no_network(*args, **kwargs):
+        raise OSError("no network")
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("urllib.request.urlopen", no_network)
         yield load
 
 
-def reduced(train):
-    """The section with a handful of samples and epochs; what makes its condition stays."""
-    train = dict(train)
+def narrow(problem, data):
+    """All samples with their labels, but one number of each: what the splits depend on, in little memory."""
+    if data is None:
+        size = TRAINING_SAMPLES[problem.name]
+        y = torch.arange(size) % problem.num_classes
+        return Data(torch.zeros(size, 1), y, torch.zeros(100, 1), y[:100])
+    return Data(
+        data.x_train.flatten(1)[:, :1].clone(), data.y_train, data.x_test.flatten(1)[:, :1], data.y_test
+    )
+
+
+def few(problem, data):
+    """Some thousand samples; of texts the first 16 characters of each window."""
+    if data is None:
+        x = torch.randn(1000, *problem.shape, generator=torch.Generator().manual_seed(0))
+        y = torch.arange(1000) % problem.num_classes
+        return Data(x[:500], y[:500], x[500:], y[500:])
+    parts = [data.x_train[:3000], data.y_train[:3000], data.x_test[:100], data.y_test[:100]]
+    return Data(*(part[:, :16] if problem.sample_kind == "sequences" else part for part in parts))
+
+
+# ---- make
+
+
+@each_experiment
+def test_make_gives_every_run_its_notebooks(folder, found, tmp_path, monkeypatch):
+    problem = get_problem(read_experiment(folder).problem)
+    data = narrow(problem, found(problem))
+    monkeypatch.setattr(type(problem), "load", lambda self, root=None: data)
+    (tmp_path / "experiment.yaml").write_bytes((folder / "experiment.yaml").read_bytes())
+    runs = batch.make(tmp_path)
+    assert [run.name for run in runs] == [f"model_{i}_data_{10 + i}" for i in range(10)]
+    experiment = read_experiment(tmp_path)
+    for seeds in experiment.run_seeds:
+        for job in jobs_of(experiment, seeds):
+            given = {}
+            (cell,) = [
+                c for c in read_notebook(job.notebook)["cells"] if c.get("id") == "injected-parameters"
+            ]
+            exec("".join(cell["source"]), given)
+            assert {name: given[name] for name in job.parameters} == json.loads(json.dumps(job.parameters))
+
+
+# ---- all notebooks
+
+
+def reduced(folder: Path, target: Path) -> Experiment:
+    """The experiment with one run, a handful of samples, epochs and directions; its condition stays."""
+    content = yaml.safe_load((folder / "experiment.yaml").read_text())
+    train = content["train"]
     train["base_data_size"] = 20
-    train["dataset_quantities"] = [10 * i for i in range(min(3, len(train["dataset_quantities"])))]
+    # of poison and noise three levels: their power law begins above 0
+    levels = 2 if train.get("dataset_type", "data") == "data" else 3
+    train["dataset_quantities"] = [10 * i for i in range(min(levels, len(train["dataset_quantities"])))]
     train["test_size"] = 30
     train["batch_size"] = min(train["batch_size"], 16)
     train["epochs"] = 3
     train["target_train_loss"] = None
-    if train["vary"] is not None:
+    if "vary" in train:
         train["values"] = list(range(1, min(3, len(train["values"])) + 1))
-    return train
+    content["runs"] = {name: seeds[:1] for name, seeds in content["runs"].items()}
+    # above the loss of all these minima, so that each has a volume
+    content["perturb"] = {"num_directions": 3, "loss_thresholds": [10.0]}
+    content["volume"] = {"bootstrap": 10}
+    content.pop("analysis", None)
+    target.mkdir(parents=True)
+    (target / "experiment.yaml").write_text(yaml.safe_dump(content))
+    return read_experiment(target)
 
 
-DATA_KEYS = ("base_data_size", "dataset_quantities", "dataset_type", "test_size")
-DATA_KEYS += ("base_imbalance", "additional_imbalance", "data_seed")
+def execute(job: Job, monkeypatch) -> None:
+    """The cells of a notebook with its parameters, in its folder."""
+    job.folder.mkdir(exist_ok=True)
+    monkeypatch.chdir(job.folder)
+    names = {}
+    for cell in prepare_notebook(job)["cells"]:
+        if cell["cell_type"] == "code":
+            exec(compile("".join(cell["source"]), NOTEBOOKS[job.step], "exec"), names)
+    plt.close("all")
 
 
-@pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: f"{folder.parent.name}-{folder.name}")
-def test_a_reduced_run_gives_volumes(folder, loaded, tmp_path, monkeypatch):
-    experiment = read_experiment(folder)
-    train = reduced(experiment.parameters("train", experiment.run_seeds[0]))
-    problem = get_problem(train.pop("problem"), folder)
-    data = loaded(problem)
-    monkeypatch.setattr(problem, "load", lambda root=None: data)
-    dataset = make_dataset(problem, **{key: train.pop(key) for key in DATA_KEYS})
-    models = train_models(problem, dataset, folder=tmp_path / "models_and_data", **train)
-    expected = train["values"] if train["vary"] else dataset.dataset_quantities
-    assert [m.value for m in models] == list(expected)
-    # the samples and settings are the condition's
-    if dataset.dataset_type == "poison":
-        clean = {tuple(x.flatten().tolist()): int(y) for x, y in zip(data.x_train, data.y_train, strict=True)}
-        found = zip(dataset.x_additional, dataset.y_additional, strict=True)
-        assert all(clean[tuple(x.flatten().tolist())] != y for x, y in found)
+def save_small(save, figure, path) -> None:
+    """Figures as they are, in few pixels; not the vector copy that the analysis also writes of each."""
+    if Path(path).suffix != ".pdf":
+        save(figure, path, dpi=30)
+
+
+@each_experiment
+def test_all_its_notebooks_run_on_a_handful_of_samples(folder, found, tmp_path, monkeypatch):
+    experiment = reduced(folder, tmp_path / "experiment")
+    problem = get_problem(experiment.problem)
+    data = few(problem, found(problem))
+    monkeypatch.setattr(type(problem), "load", lambda self, root=None: data)
+    monkeypatch.setattr(plots, "save", partial(save_small, plots.save))
+    (run,) = batch.make(experiment.folder)
+    for job in [*jobs_of(experiment, experiment.run_seeds[0]), Job(experiment, "analysis")]:
+        execute(job, monkeypatch)
+        assert job.outputs(), job.step
+
+    models, dataset = storage.load_models_and_data(run / "models_and_data")
+    train = experiment.train
+    assert [m.value for m in models] == list(train.values or train.dataset_quantities)
     assert all((m.settings["sam_rho"] > 0) == (folder.parent.name == "sam") for m in models)
-    # every model of the files, in every landscape
-    untrained = problem.build_model(models[0].model_kwargs, 99, models[0].model_class)
-    with torch.no_grad():
-        threshold = 3 * float(problem.loss(untrained(dataset.x_test), dataset.y_test)) + 1
-    again, dataset = storage.load_models_and_data(tmp_path / "models_and_data")
-    run_sweep(problem, again, dataset, tmp_path, num_directions=2, loss_thresholds=[threshold])
-    for level, paths in storage.list_sweeps(tmp_path).items():
-        results = estimate_volumes([storage.load_sweep(path) for path in paths], threshold, bootstrap=10)
+    check_condition(folder.parent.name, dataset, data)
+    for level in dataset.dataset_quantities:
+        results = storage.load_results(storage.results_path(run, dataset.dataset_type, level, 10.0))
         assert results["loss_landscape_data_param"] == level
+        assert results["key_values"] == [m.value for m in models if m.additional_data >= level]
         assert all(value is not None for value in results["log_exp_r_n_values"])
         assert results["num_params"] == sum(p.numel() for p in models[0].model.parameters())
+    assert len(storage.load_test_accuracies(run)[1]) == len(models)
+    assert (run / "models_and_data" / "samples.png").exists()
+    assert (run / "log_volumes_loss_10.png").exists() and (run / "cutoffs" / "loss_curves.png").exists()
+    assert (experiment.folder / "analysis" / "volume_against_data.png").exists()
+
+
+def check_condition(condition: str, dataset, data: Data) -> None:
+    """The additional samples are of the condition's kind."""
+    true = {tuple(x.flatten().tolist()): y.tolist() for x, y in zip(data.x_train, data.y_train, strict=True)}
+    labels = [true.get(tuple(x.flatten().tolist())) for x in dataset.x_additional]
+    given = dataset.y_additional.tolist()
+    if condition == "noise":
+        assert labels == [None] * len(given) and given
+    elif condition == "poison":
+        assert None not in labels and all(a != b for a, b in zip(labels, given, strict=True))
+    else:
+        assert labels == given
+    if condition == "imbalanced_classes":
+        assert sum(label in (0, 1, 2) for label in given) == 0.9 * len(given)
+
+
+# ---- grokking
 
 
 class SmallTable(ModularArithmeticSquared):
