@@ -154,7 +154,8 @@ class History:
         """Ridge regression of a quantity on ``features`` over past rays, applied to the rays at hand."""
         wanted = self._past.get(name, np.empty(0))
         features = [f for f in features if f in known and len(self._past.get(f, ())) == len(wanted) > 0]
-        features = features[: self.MAX_FEATURES]
+        # A first batch of directions is enough for one feature, later ones for more.
+        features = features[: max(0, min(self.MAX_FEATURES, len(wanted) // 3 - 1))]
         past = np.stack([np.ones(len(wanted)), *(self._past[f] for f in features)], axis=1)
         now = np.stack([np.ones(num_rows), *(known[f] for f in features)], axis=1)
         complete = np.isfinite(past).all(axis=1) & np.isfinite(wanted)

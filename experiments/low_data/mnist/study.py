@@ -68,7 +68,7 @@ def grid_against_crossing(run: Path) -> dict[str, Any]:
 
 
 def ship() -> None:
-    """Make what the repository keeps: curves of a hundred points, an analysis without the paths of this machine."""
+    """Make what the repository keeps: curves of a hundred points, the analysis without machine paths."""
     thresholds = read_experiment(HERE).perturb.loss_thresholds
     for run in storage.list_runs(HERE):
         path = storage.cutoffs_path(run)
