@@ -193,6 +193,7 @@ def test_effective_directions():
     log_weights = np.log([1.0, 2.0, 3.0, 4.0])
     assert diagnostics.effective_directions(log_weights + 5e5) == pytest.approx(100 / 30, rel=1e-9)
     assert diagnostics.effective_directions(np.zeros(7)) == pytest.approx(7)
+    assert diagnostics.effective_directions(np.full(3, 6_907_755.3)) == pytest.approx(3, rel=1e-14)
     assert diagnostics.effective_directions(np.array([0.0, -1e6, -math.inf])) == 1
     assert diagnostics.effective_directions(np.full(3, -math.inf)) == 0
 

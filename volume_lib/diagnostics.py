@@ -26,6 +26,7 @@ def effective_directions(log_weights: np.ndarray) -> float:
     """
     if np.isneginf(log_weights).all():
         return 0.0
+    log_weights = log_weights - log_weights.max()  # logarithms of millions would leave rounding of their size
     return float(np.exp(2 * logsumexp(log_weights) - logsumexp(2 * log_weights)))
 
 
