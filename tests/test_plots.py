@@ -104,6 +104,7 @@ def test_every_figure_draws_where_it_is_told_and_saves_nothing(given, experiment
     net = roll.build_model({}, seed=0)
     calls = [
         lambda ax: plots.training_curves(models, ax),
+        lambda ax: plots.accuracy_curves(models, ax),
         lambda ax: plots.test_loss(models, ax),
         lambda ax: plots.test_accuracies([60, 600, 2000, 6000], [0.5, 0.7, 0.8, 0.9], ax),
         lambda ax: plots.ray_profiles(sweeps, [0.1, 0.5], ax),
@@ -161,6 +162,19 @@ def test_training_curves_and_final_test_losses():
     assert curves[0][0].tolist() == [1, 2] and curves[0][1].tolist() == [3.0, 0.1]
     assert xy(plots.training_curves(models), linestyle="--")[1][1].tolist() == pytest.approx([4.1, 0.3])
     assert marked(plots.test_loss(models)) == pytest.approx({0: 0.2, 540: 0.3})
+
+
+def test_accuracies_are_drawn_against_the_epoch():
+    curves = {0: ([0.5, 1.0], [0.4, 0.6]), 540: ([0.3, 0.9], [0.2, 0.7])}
+    models = [
+        dataclasses.replace(model(level), train_accs=train, test_accs=test)
+        for level, (train, test) in curves.items()
+    ]
+    ax = plots.accuracy_curves(models)
+    assert ax.get_xscale() == "log" and ax.get_ylabel() == "accuracy"
+    for which, line in enumerate(("-", "--")):
+        drawn = [(x.tolist(), y.tolist()) for x, y in xy(ax, linestyle=line)[:2]]
+        assert drawn == [([1, 2], accuracies[which]) for accuracies in curves.values()]
 
 
 def test_models_that_differ_in_batch_size_say_so():

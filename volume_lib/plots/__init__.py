@@ -21,6 +21,7 @@ from volume_lib.plots.landscape import (
 from volume_lib.plots.radii import radii_histogram, radii_summary, radii_tail, weight_shares
 from volume_lib.plots.results import log_volumes, rank_agreement, rank_probabilities, volume_against_test_loss
 from volume_lib.plots.run import (
+    accuracy_curves,
     loss_curves,
     ray_profiles,
     test_accuracies,
@@ -32,6 +33,7 @@ from volume_lib.plots.statistics import agreement, compare, power_law, rank_tabl
 from volume_lib.plots.style import data_label, level_styles, new_panels, save
 
 __all__ = [
+    "accuracy_curves",
     "against_volume",
     "agreement",
     "animate_slices",

@@ -37,19 +37,43 @@ def training_curves(
     Lengths of one training share their curve: it has the colour of each up to the marker where that one ends.
     """
     ax = style.new_axes(ax, height=0.85)
+    shown = _curves(ax, models, ("train_loss", "test_loss"), levels)
+    style.loss_axis(ax, shown)
+    return style.finish(ax, "epoch", "loss (nats)")
+
+
+def accuracy_curves(
+    models: Sequence[TrainedModel], ax: Axes | None = None, *, levels: Sequence[int] | None = None
+) -> Axes:
+    """Training (solid) and test accuracy (dashed) of every model against the logarithm of the epoch.
+
+    Drawn as :func:`training_curves`. Where networks learn their data early and the rule late (grokking),
+    the two families lie decades apart.
+    """
+    ax = style.new_axes(ax, height=0.85)
+    _curves(ax, models, ("train_accs", "test_accs"), levels)
+    ax.set_xscale("log")
+    ax.set_ylim(-0.02, 1.02)
+    return style.finish(ax, "epoch", "accuracy")
+
+
+def _curves(
+    ax: Axes, models: Sequence[TrainedModel], names: tuple[str, str], levels: Sequence[int] | None
+) -> list[float]:
+    """Two curves of every model with their legend; returns all values drawn."""
     styles = style.level_styles([*(levels or []), *map(level_of, models)])
     shown: list[float] = []
     models = sorted(models, key=level_of)
+    snapshots = models[0].key == "epochs"
     for model in sorted(models, key=lambda model: -len(model.train_loss)):  # the shorter on top
         look = styles[level_of(model)]
-        for losses, line, width in ((model.train_loss, "-", 1.1), (model.test_loss, "--", 0.8)):
-            losses = np.asarray(losses, dtype=float)
-            ax.plot(np.arange(1, len(losses) + 1), losses, line, color=look["color"], lw=width)
-            if model.key == "epochs":
+        for name, line, width in zip(names, ("-", "--"), (1.1, 0.8), strict=True):
+            values = np.asarray(getattr(model, name), dtype=float)
+            ax.plot(np.arange(1, len(values) + 1), values, line, color=look["color"], lw=width)
+            if snapshots:
                 end = {"ms": 4, "mec": "white", "mew": 0.5, "ls": "none", "zorder": 4}
-                ax.plot(len(losses), losses[-1], **look, **end)
-            shown.extend(losses)
-    snapshots = models[0].key == "epochs"
+                ax.plot(len(values), values[-1], **look, **end)
+            shown.extend(values)
     handles = [
         Line2D([], [], **(look if snapshots else {"color": look["color"]}), lw=1.5, ms=4, label=f"{level:,}")
         for level, look in ((level, styles[level]) for level in map(level_of, models))
@@ -58,9 +82,8 @@ def training_curves(
         Line2D([], [], color=style.GREY, ls=ls, lw=1, label=name)
         for ls, name in (("-", "train"), ("--", "test"))
     ]
-    style.loss_axis(ax, shown)
     style.legend(ax, _models_title(models), handles)
-    return style.finish(ax, "epoch", "loss (nats)")
+    return shown
 
 
 def test_loss(

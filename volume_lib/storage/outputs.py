@@ -16,7 +16,7 @@ _DATA = {
     "analysis": r"summary\.csv",
 }
 _FIGURES = {
-    "train": r"models_and_data/(samples|training_curves|test_loss|decision_boundary)\.png",
+    "train": r"models_and_data/(samples|training_curves|accuracy_curves|test_loss|decision_boundary)\.png",
     "perturb": rf"{_LANDSCAPE}/ray_profiles\.png|\.shards/\d+/{_LANDSCAPE}/[a-z_]+_\d+\.npz",
     "volume": rf"{_LANDSCAPE}/loss_[\d.e+-]+/[a-z_]+\.png|log_volumes_loss_[\d.e+-]+\.png",
     "cutoff": r"cutoffs/loss_curves\.png",
