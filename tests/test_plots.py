@@ -371,6 +371,18 @@ def test_losses_over_decades_are_averaged_in_their_logarithm(tmp_path, monkeypat
     assert sorted(marked(ax).values()) == pytest.approx(sorted(10.0 ** (-1 - m / 400) for m in known.LEVELS))
 
 
+def test_losses_that_are_no_nats_say_what_they_are(tmp_path):
+    assert plots.training_curves([model(0)], loss_unit="squared error").get_ylabel() == "loss (squared error)"
+    rays = dataclasses.replace(sweep(0, 0.5), loss_unit="squared error")
+    assert plots.ray_profiles([rays], [0.31]).get_ylabel() == "loss (squared error)"
+    for seed in range(2):
+        known.write_run(tmp_path, seed, levels=(0, 40))
+        for path in tmp_path.rglob("results.json"):
+            storage.save_results(path, {**storage.load_results(path), "loss_unit": "squared error"})
+    ax = plots.against_volume(analysis.load_experiment(tmp_path), "test_loss", 0)
+    assert ax.get_ylabel() == "test loss (squared error)"
+
+
 def test_rank_table_shares(experiment):
     shares = plots.rank_table(experiment, 0).images[0].get_array()
     assert np.array_equal(shares, np.eye(5))  # every seed: the less data, the larger the volume

@@ -95,7 +95,7 @@ class Sweep:
     and ``accs`` (float64 arrays of the same length), ``perturbation_seed`` (int) and
     ``perturbation_norm`` (float, of the unscaled direction).
     ``model_trained_data`` is the level that the model was trained at; ``key`` and ``value`` say
-    what varies between the experiment's models, as in :class:`TrainedModel`.
+    what varies between the experiment's models, as in :class:`TrainedModel`. ``loss_unit`` is the problem's.
     """
 
     wiggle_results: Sequence[dict[str, Any]]
@@ -115,4 +115,5 @@ class Sweep:
     acc_threshold: float | None
     key: str = ADDITIONAL
     value: int = 0
+    loss_unit: str = "nats"
     format_version: int = 1

@@ -153,7 +153,7 @@ def sweep_model(
     scale = rays.scale
     del rays  # its loaded directions make room for the records
     for level, trace in zip(levels, traces, strict=True):
-        yield _record(trained, dataset, level, settings, scale, trace, all_norms)
+        yield _record(problem, trained, dataset, level, settings, scale, trace, all_norms)
         trace.clear()
 
 
@@ -206,6 +206,7 @@ def walk(
 
 
 def _record(
+    problem: Problem,
     trained: TrainedModel,
     dataset: Dataset,
     level: int,
@@ -243,6 +244,7 @@ def _record(
         acc_threshold=settings.acc_threshold,
         key=trained.key,
         value=trained.value,
+        loss_unit=problem.loss_unit,
     )
 
 

@@ -174,6 +174,7 @@ def estimate_volumes(
         "num_directions": num_directions,
         "dataset_type": first.dataset_type,
         "loss_threshold": float(loss_threshold),
+        "loss_unit": first.loss_unit,
         "scaling": first.scaling,
         "log_det_scaling_values": [float(sweep.log_det_scaling) for sweep in sweeps],
         "top_r_vals": [found.radius[top].tolist() for found, top in zip(radii, tops, strict=True)],

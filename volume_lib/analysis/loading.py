@@ -76,7 +76,8 @@ def load_experiment(
     first = next(iter(next(iter(complete.values())).values()))
     name = "/".join(folder.resolve().parts[-2:])
     key = first.get("key", ADDITIONAL)
-    return Experiment(folder, name, loss_threshold, dataset_type, key, table, left_out, notes)
+    unit = first.get("loss_unit", "nats")
+    return Experiment(folder, name, loss_threshold, dataset_type, key, table, left_out, notes, unit)
 
 
 def minima_of(results: Mapping[str, Any]) -> list[int]:

@@ -64,6 +64,7 @@ class Experiment:
     table: np.ndarray
     left_out: dict[str, str]
     notes: dict[str, str]
+    loss_unit: str = "nats"
 
     @property
     def runs(self) -> list[str]:

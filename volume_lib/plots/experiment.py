@@ -133,7 +133,8 @@ def against_volume(
     ax.xaxis.set_major_locator(style.MaxNLocator(4))
     title = f"{landscape_words(experiment, landscape)}\nminimum: {minima_words(experiment, sizes=False)}"
     style.legend(ax, title, handles)
-    return style.finish(ax, style.volume_label(quantity, unit), COLUMN_WORDS.get(column, column))
+    words = COLUMN_WORDS.get(column, column).format(loss_unit=experiment.loss_unit)
+    return style.finish(ax, style.volume_label(quantity, unit), words)
 
 
 def uncertainty(experiment: Experiment, landscape: int | None = None, ax: Axes | None = None) -> Axes:
@@ -166,12 +167,12 @@ def uncertainty(experiment: Experiment, landscape: int | None = None, ax: Axes |
 
 
 COLUMN_WORDS = {
-    "test_loss": "test loss (nats)",
-    "train_loss": "training loss (nats)",
+    "test_loss": "test loss ({loss_unit})",
+    "train_loss": "training loss ({loss_unit})",
     "test_acc": "test accuracy",
     "cutoff": "cutoff (additional samples)",
 }
-"""Axis labels of the table's columns."""
+"""Axis labels of the table's columns; losses in the experiment's unit."""
 
 
 def minima_words(experiment: Experiment, sizes: bool = True) -> str:

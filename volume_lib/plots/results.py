@@ -82,7 +82,7 @@ def volume_against_test_loss(
     quantity: str = "log_exp_r_n",
     levels: Sequence[int] | None = None,
 ) -> Axes:
-    """Test loss (nats) of each minimum against its log volume in this landscape."""
+    """Test loss of each minimum against its log volume in this landscape."""
     ax = style.new_axes(ax, height=0.85)
     models = minima_of(results)
     styles = style.level_styles([*(levels or []), *models])
@@ -111,7 +111,9 @@ def volume_against_test_loss(
     style.legend(
         ax, f"minimum: {data_words(results)}" + ("" if np.isfinite(x).all() else "; ◁ no volume"), in_order
     )
-    return style.finish(ax, style.volume_label(quantity, unit), "test loss (nats)")
+    return style.finish(
+        ax, style.volume_label(quantity, unit), f"test loss ({results.get('loss_unit', 'nats')})"
+    )
 
 
 def rank_agreement(results: Results, ax: Axes | None = None, *, levels: Sequence[int] | None = None) -> Axes:

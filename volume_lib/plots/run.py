@@ -30,16 +30,20 @@ def level_of(record: TrainedModel | Sweep) -> int:
 
 
 def training_curves(
-    models: Sequence[TrainedModel], ax: Axes | None = None, *, levels: Sequence[int] | None = None
+    models: Sequence[TrainedModel],
+    ax: Axes | None = None,
+    *,
+    levels: Sequence[int] | None = None,
+    loss_unit: str = "nats",
 ) -> Axes:
-    """Training loss (solid) and test loss (dashed) of every model against the epoch; losses in nats.
+    """Training loss (solid) and test loss (dashed) of every model against the epoch.
 
     Lengths of one training share their curve: it has the colour of each up to the marker where that one ends.
     """
     ax = style.new_axes(ax, height=0.85)
     shown = _curves(ax, models, ("train_loss", "test_loss"), levels)
     style.loss_axis(ax, shown)
-    return style.finish(ax, "epoch", "loss (nats)")
+    return style.finish(ax, "epoch", f"loss ({loss_unit})")
 
 
 def accuracy_curves(
@@ -87,9 +91,13 @@ def _curves(
 
 
 def test_loss(
-    models: Sequence[TrainedModel], ax: Axes | None = None, *, levels: Sequence[int] | None = None
+    models: Sequence[TrainedModel],
+    ax: Axes | None = None,
+    *,
+    levels: Sequence[int] | None = None,
+    loss_unit: str = "nats",
 ) -> Axes:
-    """Final test loss (nats) of each model against what varies between them."""
+    """Final test loss of each model against what varies between them."""
     ax = style.new_axes(ax)
     models = sorted(models, key=level_of)
     x = [level_of(model) for model in models]
@@ -97,7 +105,9 @@ def test_loss(
     _level_points(ax, x, y, levels)
     style.data_axis(ax, x)
     style.loss_axis(ax, y)
-    return style.finish(ax, style.data_label(models[0].key, models[0].dataset_type), "test loss (nats)")
+    return style.finish(
+        ax, style.data_label(models[0].key, models[0].dataset_type), f"test loss ({loss_unit})"
+    )
 
 
 def test_accuracies(
@@ -125,7 +135,7 @@ def ray_profiles(
     levels: Sequence[int] | None = None,
     rays: int = RAYS_SHOWN,
 ) -> Axes:
-    """Loss (nats) along the first ``rays`` directions of each minimum of one landscape.
+    """Loss along the first ``rays`` directions of each minimum of one landscape.
 
     The markers stand where the median direction first exceeds each threshold, over all directions
     by the scan rule; directions that never do count as beyond every coefficient.
@@ -159,7 +169,7 @@ def ray_profiles(
     if furthest:
         ax.set_xlim(0, 1.25 * max(furthest))
     style.legend(ax, f"landscape: +{sweeps[0].additional_data:,} samples\n{_models_title(sweeps)}", handles)
-    return style.finish(ax, "coefficient", "loss (nats)")
+    return style.finish(ax, "coefficient", f"loss ({sweeps[0].loss_unit})")
 
 
 def loss_curves(
@@ -170,10 +180,12 @@ def loss_curves(
     levels: Sequence[int] | None = None,
     key: str = ADDITIONAL,
     dataset_type: str = "data",
+    loss_unit: str = "nats",
 ) -> Axes:
-    """Mean loss (nats) of each minimum over the first samples, as more are added: cutoffs.json.
+    """Mean loss of each minimum over the first samples, as more are added: cutoffs.json.
 
-    ``key`` and ``dataset_type`` say what varies between the minima, which the file does not.
+    ``key`` and ``dataset_type`` say what varies between the minima, ``loss_unit`` what losses are measured in:
+    the file does not.
 
     The marker is where the curve first exceeds ``loss_threshold``: a landscape of that many samples
     or more gives this minimum no volume.
@@ -205,7 +217,7 @@ def loss_curves(
     if shown and ax.get_yscale() == "log":
         ax.set_ylim(bottom=min(shown) / 3)
     style.legend(ax, f"minimum: {style.data_label(key, dataset_type)}")
-    return style.finish(ax, "samples in the landscape", "mean loss (nats)")
+    return style.finish(ax, "samples in the landscape", f"mean loss ({loss_unit})")
 
 
 def _first_above(wiggle: Mapping[str, Any], threshold: float) -> float:

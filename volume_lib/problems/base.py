@@ -52,6 +52,8 @@ class Problem(ABC):
     """How a figure shows samples: ``points``, ``images``, ``pairs``, ``sequences`` or ``other``."""
     num_classes: int
     class_names: tuple[str, ...] | None = None
+    loss_unit: str = "nats"
+    """What the loss is measured in, for the axes of figures."""
     model_classes: ClassVar[dict[str, type[nn.Module]]]
     """Model classes by name; the first is the default."""
 

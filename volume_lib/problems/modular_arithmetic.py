@@ -56,6 +56,7 @@ class ModularArithmeticSquared(ModularArithmetic):
     """
 
     name = "modular_arithmetic_mse"
+    loss_unit = "squared error"
 
     def per_sample_loss(self, outputs: Tensor, y: Tensor) -> Tensor:
         """(N,) squared distances of ``outputs`` (N, p) from the one-hot ``y`` (N,)."""
