@@ -184,8 +184,8 @@ def loss_curves(
 ) -> Axes:
     """Mean loss of each minimum over the first samples, as more are added: cutoffs.json.
 
-    ``key`` and ``dataset_type`` say what varies between the minima, ``loss_unit`` what losses are measured in:
-    the file does not.
+    ``key`` and ``dataset_type`` say what varies between the minima, ``loss_unit`` what losses are
+    measured in: the file does not.
 
     The marker is where the curve first exceeds ``loss_threshold``: a landscape of that many samples
     or more gives this minimum no volume.
