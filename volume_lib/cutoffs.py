@@ -13,6 +13,7 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from volume_lib.records import Dataset, TrainedModel
+from volume_lib.thresholds import above
 
 if TYPE_CHECKING:  # the analysis, which reads curves, starts without torch
     from torch import Tensor, nn
@@ -80,8 +81,8 @@ def zero_volume_level(cutoff: dict[str, Any], loss_threshold: float) -> int | No
     running mean falls below again, if it does). None if it stays below for all the data there are.
     """
     additional = curve_samples(cutoff) - cutoff["base_train_size"]
-    above = (additional >= 0) & ~(np.asarray(cutoff["loss_curve"], dtype=np.float64) <= loss_threshold)
-    return int(additional[np.argmax(above)]) if above.any() else None
+    beyond = (additional >= 0) & above(cutoff["loss_curve"], loss_threshold)
+    return int(additional[np.argmax(beyond)]) if beyond.any() else None
 
 
 def test_accuracies(

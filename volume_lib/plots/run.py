@@ -17,16 +17,10 @@ from matplotlib.lines import Line2D
 from volume_lib.cutoffs import curve_samples
 from volume_lib.plots import style
 from volume_lib.records import ADDITIONAL, Sweep, TrainedModel
+from volume_lib.thresholds import above
 
 RAYS_SHOWN = 12
 """Directions of each minimum that :func:`ray_profiles` draws: enough to see their spread."""
-
-
-def level_of(record: TrainedModel | Sweep) -> int:
-    """The value that tells a model from its siblings: its additional data, or what else varies."""
-    if record.key != ADDITIONAL:
-        return int(record.value)
-    return int(record.additional_data if isinstance(record, TrainedModel) else record.model_trained_data)
 
 
 def training_curves(
@@ -65,12 +59,12 @@ def _curves(
     ax: Axes, models: Sequence[TrainedModel], names: tuple[str, str], levels: Sequence[int] | None
 ) -> list[float]:
     """Two curves of every model with their legend; returns all values drawn."""
-    styles = style.level_styles([*(levels or []), *map(level_of, models)])
+    styles = style.level_styles([*(levels or []), *(model.value for model in models)])
     shown: list[float] = []
-    models = sorted(models, key=level_of)
+    models = sorted(models, key=lambda model: model.value)
     snapshots = models[0].key == "epochs"
     for model in sorted(models, key=lambda model: -len(model.train_loss)):  # the shorter on top
-        look = styles[level_of(model)]
+        look = styles[model.value]
         for name, line, width in zip(names, ("-", "--"), (1.1, 0.8), strict=True):
             values = np.asarray(getattr(model, name), dtype=float)
             ax.plot(np.arange(1, len(values) + 1), values, line, color=look["color"], lw=width)
@@ -80,7 +74,7 @@ def _curves(
             shown.extend(values)
     handles = [
         Line2D([], [], **(look if snapshots else {"color": look["color"]}), lw=1.5, ms=4, label=f"{level:,}")
-        for level, look in ((level, styles[level]) for level in map(level_of, models))
+        for level, look in ((model.value, styles[model.value]) for model in models)
     ]
     handles += [
         Line2D([], [], color=style.GREY, ls=ls, lw=1, label=name)
@@ -99,8 +93,8 @@ def test_loss(
 ) -> Axes:
     """Final test loss of each model against what varies between them."""
     ax = style.new_axes(ax)
-    models = sorted(models, key=level_of)
-    x = [level_of(model) for model in models]
+    models = sorted(models, key=lambda model: model.value)
+    x = [model.value for model in models]
     y = [float(model.test_loss[-1]) for model in models]
     _level_points(ax, x, y, levels)
     style.data_axis(ax, x)
@@ -141,12 +135,12 @@ def ray_profiles(
     by the scan rule; directions that never do count as beyond every coefficient.
     """
     ax = style.new_axes(ax, height=0.9)
-    values = list(map(level_of, sweeps))
+    values = [sweep.value for sweep in sweeps]
     # levels count additional samples: where something else varies, they have no say in the colours
     styles = style.level_styles(levels if levels and set(values) <= set(levels) else values)
     lowest, furthest, handles = [], [], []
-    for sweep in sorted(sweeps, key=level_of):
-        look = styles[level_of(sweep)]
+    for sweep in sorted(sweeps, key=lambda sweep: sweep.value):
+        look = styles[sweep.value]
         for wiggle in sweep.wiggle_results[:rays]:
             loss = np.asarray(wiggle["loss"], dtype=float)
             ax.plot(wiggle["coefficients"], loss, color=look["color"], lw=0.5, alpha=0.55)
@@ -161,7 +155,7 @@ def ray_profiles(
             for c in map(lambda w: _first_above(w, max(loss_thresholds)), sweep.wiggle_results[:rays])
             if np.isfinite(c)
         ]
-        handles.append(Line2D([], [], **look, lw=1.2, ms=3.5, label=f"{level_of(sweep):,}"))
+        handles.append(Line2D([], [], **look, lw=1.2, ms=3.5, label=f"{sweep.value:,}"))
     for threshold in loss_thresholds:
         ax.axhline(threshold, color=style.GREY, lw=0.7, ls=(0, (4, 3)), zorder=1)
     ax.set_yscale("log")
@@ -202,9 +196,10 @@ def loss_curves(
         keep = _thin(len(curve), 400)
         ax.plot(samples[keep], curve[keep], color=look["color"], lw=1.1, label=f"{level:,}")
         if loss_threshold is not None:
-            above = np.flatnonzero((samples >= int(entry["base_train_size"])) & ~(curve <= loss_threshold))
-            if above.size:
-                at = above[0]
+            inside = samples >= int(entry["base_train_size"])
+            beyond = np.flatnonzero(inside & above(curve, loss_threshold))
+            if beyond.size:
+                at = beyond[0]
                 ax.plot(samples[at], curve[at], **look, ms=4.5, mec="white", mew=0.6, ls="none", zorder=4)
         # What is seen below the base samples, down to 1e-20 for the first few, is no part of the question.
         shown.extend(curve[(curve > 0) & (samples >= int(entry["base_train_size"]))])
@@ -222,8 +217,8 @@ def loss_curves(
 
 def _first_above(wiggle: Mapping[str, Any], threshold: float) -> float:
     """Coefficient of the first loss above ``threshold`` (NaN counts as above); inf where there is none."""
-    above = np.flatnonzero(~(np.asarray(wiggle["loss"], dtype=float) <= threshold))
-    return float(wiggle["coefficients"][above[0]]) if above.size else np.inf
+    beyond = np.flatnonzero(above(wiggle["loss"], threshold))
+    return float(wiggle["coefficients"][beyond[0]]) if beyond.size else np.inf
 
 
 def _thin(n: int, most: int) -> np.ndarray:
