@@ -71,8 +71,7 @@ def ship() -> None:
     """Make what the repository keeps: curves of a hundred points, the analysis without machine paths."""
     thresholds = read_experiment(HERE).perturb.loss_thresholds
     for run in storage.list_runs(HERE):
-        path = storage.cutoffs_path(run)
-        storage.save_cutoffs(path, cutoffs.thinned(storage.load_cutoffs(path), thresholds))
+        storage.save_cutoffs(run, cutoffs.thinned(storage.load_cutoffs(run), thresholds))
     for path in storage.analysis_dir(HERE).glob("*.ipynb"):
         notebook = json.loads(path.read_text(encoding="utf-8"))
         for part in (notebook, *notebook["cells"]):

@@ -148,8 +148,8 @@ def orders(experiments: dict[float, Experiment]) -> str:
     return f"""### Order of the minima, largest first
 
 By their additional samples. `>`: the intervals over directions, less the resolution, do not meet; `≈`: they
-do, the order is within the error. Even `>` says no more than *on the directions sampled*: one or two of them
-carry every mean (last tables), and larger radii may not have been drawn. `≫` would be beyond doubt.
+do, the order is within the error. Even `>` says no more than *on the directions sampled*: one of them
+carries every mean (last tables), and larger radii may not have been drawn. `≫` would be beyond doubt.
 
 {markdown(["threshold", "landscape, samples", "seeds", "order"], rows)}"""
 
