@@ -128,7 +128,7 @@ class FastRays(Evaluator):
         if out is None:
             out = self.x.new_empty(len(vectors), len(self.x), *self.stem_shape, dtype=self.theta.dtype)
         group = self._rows_together(len(self.x), vectors.shape[1])
-        with exact_convolutions():
+        with exact_convolutions(self.device):
             for a in range(0, len(vectors), group):
                 parameters = unflatten(vectors[a : a + group], self._stem_columns.shapes)
                 together = len(vectors[a : a + group])
@@ -170,7 +170,7 @@ class FastRays(Evaluator):
         c = torch.as_tensor(coefficients, device=self.device).to(self.theta.dtype)
         group = self._rows_together(samples, len(self._tail_theta))
         results = []
-        with exact_convolutions():
+        with exact_convolutions(self.device):
             for a in range(0, len(rows), group):
                 chosen = self._selection(rows[a : a + group])
                 results.append(self._evaluate_group(chosen, c[a : a + group], parts))

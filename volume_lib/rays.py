@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from typing import Protocol
 
 import numpy as np
@@ -138,7 +138,7 @@ class PlainRays(Evaluator):
         x, y = (values[: self.sizes[landscape] : stride] for values in (self.x, self.y))
         chunk = max(1, PLAIN_ELEMENTS // self.width)
         results = []
-        with exact_convolutions():
+        with exact_convolutions(self.device):
             for row, c in zip(rows, coefficients, strict=True):
                 place(self.model, self.theta + float(c) * self._deltas[row])
                 for part_x, part_y in zip(x.split(chunk), y.split(chunk), strict=True):
@@ -148,8 +148,10 @@ class PlainRays(Evaluator):
         return self._means(losses, landscape, stride), self._means(corrects, landscape, stride)
 
 
-def exact_convolutions() -> AbstractContextManager:
+def exact_convolutions(device: torch.device) -> AbstractContextManager:
     """Keep GPUs from rounding the inputs of convolutions to 10 bits (TF32), which moves crossings by 1e-3."""
+    if device.type != "cuda":  # setting the flags would take longer than a small pass
+        return nullcontext()
     return torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
 
 
