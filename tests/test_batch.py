@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -17,7 +18,7 @@ import pytest
 import tiny_experiment as tiny
 
 from volume_lib import batch, storage
-from volume_lib.batch import cluster, folders, locks, resources, runner, shards, steps
+from volume_lib.batch import cluster, engine, folders, locks, resources, runner, shards, steps
 from volume_lib.batch.resources import Place, Resources
 from volume_lib.errors import InputError
 from volume_lib.experiment import read_experiment
@@ -624,6 +625,15 @@ def wait_until(condition, seconds: float = 60) -> None:
         time.sleep(0.05)
 
 
+def test_an_interruption_that_something_swallows_is_remembered():
+    before = signal.getsignal(signal.SIGINT)
+    with engine._interruptions() as asked:
+        with contextlib.suppress(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+        assert asked.is_set()
+    assert signal.getsignal(signal.SIGINT) is before
+
+
 def test_ctrl_c_and_a_second_launcher(tmp_path):
     experiment = tiny.make(tmp_path, bodies={"perturb": "time.sleep(60)"})
     run = tmp_path / "model_0_data_0"
@@ -634,7 +644,7 @@ def test_ctrl_c_and_a_second_launcher(tmp_path):
         assert second.returncode == 2 and f"process {process.pid}" in told and told.count("\n") == 1
         assert steps.judge(jobs(experiment)["perturb"]).state == "running"
         os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to everyone
-        told, _ = process.communicate(timeout=10)
+        told, _ = process.communicate(timeout=20)
         assert process.returncode == 130 and "1 done, 4 stopped" in told, told
     assert steps.judge(jobs(experiment)["perturb"]).state == "interrupted" and no_leftovers(tmp_path)
 

@@ -34,7 +34,7 @@ from volume_lib.experiment import STEPS, check_against_data, read_experiment
 if TYPE_CHECKING:
     from distributed import Client, Future
 
-PATIENCE = 8.0
+PATIENCE = 5.0
 """Seconds that running kernels get to end after an interruption."""
 
 
@@ -66,12 +66,12 @@ def run(
         return Report(plan.skipped, time.monotonic() - started)
     what = f"python -m volume_lib run {experiment.folder}"
     try:
-        with lock(experiment.folder, what), _terminations_interrupt():
+        with lock(experiment.folder, what), _interruptions() as asked:
             check_against_data(experiment)
             wanted = workers or default_workers(plan.parts)
             with connected(scheduler, wanted, experiment) as (client, shares):
                 tasks = tasks_of(plan)
-                interrupted = _Batch(client, shares, tasks, force).work()
+                interrupted = _Batch(client, shares, tasks, force, asked).work()
     except Held as error:
         raise InputError(f"{experiment.folder}: in use ({error}); wait for it to end, or stop it") from error
     results = [*plan.skipped, *(task.result for task in tasks if task.index is None)]
@@ -79,14 +79,16 @@ def run(
 
 
 class _Batch:
-    """The tasks of a plan on the client's workers, until all are done or somebody stops them.
+    """The tasks of a plan on the client's workers, until all are done or somebody stops them (``asked``).
 
     Never more tasks are handed out than workers have slots: Dask binds a task to a worker when it gets it,
     and would let it wait behind an hour of training while another worker has nothing to do.
     """
 
-    def __init__(self, client: Client, shares: dict[str, Place], tasks: list[Task], force: bool) -> None:
-        self.client, self.tasks = client, tasks
+    def __init__(
+        self, client: Client, shares: dict[str, Place], tasks: list[Task], force: bool, asked: threading.Event
+    ) -> None:
+        self.client, self.tasks, self.asked = client, tasks, asked
         self.launch = uuid.uuid4().hex
         self.order = worker.Order(self.launch, shares, force, os.environ.get("VOLUME_LIB_DATA"))
         self.finished: queue.SimpleQueue[Future] = queue.SimpleQueue()
@@ -97,6 +99,8 @@ class _Batch:
         with tqdm(total=sum(task.index is None for task in self.tasks), unit="step", desc="notebooks") as bar:
             try:
                 while any(task.result is None for task in self.tasks):
+                    if self.asked.is_set():
+                        raise KeyboardInterrupt
                     self._hand_out(bar)
                     self._collect(bar, timeout=0.5)
                 return False
@@ -173,17 +177,23 @@ def _result(future: Future, job: Job) -> StepResult:
 
 
 @contextlib.contextmanager
-def _terminations_interrupt() -> Iterator[None]:
-    """A termination, as batch systems send it, ends the batch as Ctrl-C does."""
+def _interruptions() -> Iterator[threading.Event]:
+    """Ctrl-C, and a termination as batch systems send it, raise KeyboardInterrupt within.
+
+    The event remembers it, for an exception raised inside a callback of the interpreter is swallowed there.
+    """
+    asked = threading.Event()
     if threading.current_thread() is not threading.main_thread():
-        yield
+        yield asked
         return
 
     def interrupt(*_: Any) -> None:
+        asked.set()
         raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGTERM, interrupt)
+    before = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield
+        yield asked
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler or signal.SIG_DFL)
