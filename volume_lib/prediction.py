@@ -1,6 +1,6 @@
 r"""What one ray tells about the next: local fits of loss curves and predictions of their crossings.
 
-Nothing here decides a result. A good prediction saves evaluations; a bad one costs some.
+No prediction decides a result: a good one saves evaluations, a bad one costs some.
 """
 
 from __future__ import annotations
@@ -88,6 +88,8 @@ class History:
     are ``("root", landscape, target)``, ``log c`` of a crossing; ``("slope", …)``, ``("curvature", …)``,
     the shape of the curve there; and ``("pilot root", …)``, ``("pilot slope", …)``, the same on a subset
     of the samples.
+
+    It also keeps what is the same for all directions: the losses of the model itself (:meth:`at_zero`).
     """
 
     KEEP = 512

@@ -4,7 +4,8 @@
 
 Runs ``experiment.yaml`` for the seeds of ``--seeds``, measures the minima of the first once more with the
 plain grid, notes what both cost in ``study.json`` and has ``tables.py`` write the tables of ``README.md``.
-What is done already is skipped. ``--ship`` makes of it what the repository keeps.
+Notebooks that are done are skipped; the two searches that are compared are timed anew. ``--ship`` makes of it
+what the repository keeps.
 """
 
 from __future__ import annotations
