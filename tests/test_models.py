@@ -10,6 +10,7 @@ from torch.func import functional_call, stack_module_state, vmap
 from volume_lib.errors import InputError
 from volume_lib.models import CNN, GPT, MLP
 from volume_lib.problems import get_problem
+from volume_lib.stacks import as_operand
 
 GENERATOR_SEED = 0
 
@@ -104,7 +105,8 @@ def test_stacked_mlps_are_the_mlps_one_by_one():
             models.append(MLP(6, [7, 5], 2).double())
     stacked, _ = stack_module_state(models)
     x = normal(3, 4, 6)
-    together = models[0].stacked_forward(stacked, x)
+    operands = {name: as_operand(value) for name, value in stacked.items()}
+    together = models[0].stacked_forward(operands, x)
     torch.testing.assert_close(together, torch.stack([m(xs) for m, xs in zip(models, x, strict=True)]))
     by_vmap = vmap(lambda p, x: functional_call(models[0], p, (x,)))(stacked, x)
     torch.testing.assert_close(together, by_vmap)

@@ -122,6 +122,24 @@ def test_update_rules_are_torchs(name, weight_decay, per_model_rates):
         torch.testing.assert_close(ours[row], theirs, rtol=1e-9, atol=1e-9)
 
 
+def test_adams_moments_do_not_fade_into_denormal_numbers():
+    """A gradient that vanishes for good, as a unit's that never fires: torch's weights, no denormals."""
+    ours = torch.linspace(-1, 1, 7)[None].clone()
+    theirs = ours[0].clone()
+    rule, reference = OPTIMIZERS["adam"](), torch.optim.Adam([theirs], lr=0.01)
+    generator = torch.Generator().manual_seed(0)
+    for step in range(1500):
+        gradient = torch.randn(7, generator=generator) if step < 3 else torch.zeros(7)
+        rule.step(ours, gradient[None].clone(), 0.01)
+        theirs.grad = gradient
+        reference.step()
+    torch.testing.assert_close(ours[0], theirs)
+    smallest = torch.finfo(torch.float32).tiny
+    assert ((rule.first == 0) | (rule.first.abs() >= smallest)).all()
+    assert (reference.state[theirs]["exp_avg"].abs() < smallest).all()  # what torch's moment fades into
+    assert (reference.state[theirs]["exp_avg"] != 0).any()
+
+
 @pytest.mark.parametrize("name", OPTIMIZERS)
 @pytest.mark.parametrize("batch_size", [7, 100])
 def test_training_is_the_plain_loop(dataset, tmp_path, name, batch_size):

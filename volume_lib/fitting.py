@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from volume_lib.errors import InputError
 from volume_lib.optimizers import OPTIMIZERS, SCHEDULES, sam_ascent
 from volume_lib.problems.base import Problem
-from volume_lib.stacks import Stack, flat_parameters
+from volume_lib.stacks import Stack
 
 EVALUATION_BATCH = 1_000
 """Samples that are evaluated at once: enough to fill the cores, few enough for a transformer's memory."""
@@ -108,9 +108,7 @@ class Fit:
         self.x, self.y, self.x_test, self.y_test = data
         self.jobs = list(jobs)
         self.device = self.x.device
-        template = jobs[0].model.to(self.device)
-        rows = [flat_parameters(job.model.to(self.device)) for job in jobs]
-        self.stack = Stack(template, torch.stack(rows))
+        self.stack = Stack([job.model.to(self.device) for job in jobs])
         self.optimizer = OPTIMIZERS[settings.optimizer](settings.weight_decay)
         self.orders = {id(job): epoch_orders(job) for job in jobs}
         self.step_of_epoch = [0] * len(jobs)

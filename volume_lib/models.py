@@ -46,8 +46,8 @@ class MLP(nn.Module):
     def stacked_forward(self, parameters: Mapping[str, Tensor], x: Tensor) -> Tensor:
         """(M, N, output_dim) outputs of M networks of this shape for their inputs (M, N, ...).
 
-        ``parameters`` are stacked by name, (M, ...) each. What ``vmap`` of :meth:`forward` computes, in one
-        operation for each layer.
+        ``parameters`` are stacked by name, as :func:`volume_lib.stacks.as_operand` turns them. What ``vmap``
+        of :meth:`forward` computes, in one operation for each layer.
         """
         return self.stacked_tail(parameters, self._stacked_layer(parameters, 0, x.flatten(2)))
 
@@ -59,8 +59,7 @@ class MLP(nn.Module):
 
     @staticmethod
     def _stacked_layer(parameters: Mapping[str, Tensor], i: int, h: Tensor) -> Tensor:
-        weight, bias = parameters[f"layers.{i}.weight"], parameters[f"layers.{i}.bias"]
-        return torch.baddbmm(bias.unsqueeze(1), h, weight.mT)
+        return torch.baddbmm(parameters[f"layers.{i}.bias"], h, parameters[f"layers.{i}.weight"])
 
 
 class CNN(nn.Module):

@@ -142,7 +142,7 @@ class Problem(ABC):
         """Cross-entropy in nats: ``outputs`` (N, num_classes) logits, ``y`` (N,) classes; returns (N,)."""
         # On a CPU several times faster than torch's own, which takes the few classes of one sample at a time.
         shifted = outputs - outputs.detach().amax(-1, keepdim=True)
-        # Below exp(-80) nothing adds to a sum of at least 1, and numbers near float32's smallest are 30 times slower.
+        # Nothing below exp(-80) adds to a sum of at least 1, and denormal numbers take 30 times as long.
         return shifted.clamp_min(-80).exp().sum(-1).log() - shifted.gather(-1, y.unsqueeze(-1)).squeeze(-1)
 
     def correct(self, outputs: Tensor, y: Tensor) -> Tensor:
