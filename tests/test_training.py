@@ -11,7 +11,7 @@ from torch import nn
 
 from volume_lib import fitting, storage, training
 from volume_lib.errors import InputError
-from volume_lib.fitting import Job, epoch_orders
+from volume_lib.fitting import Trainee, epoch_orders
 from volume_lib.models import MLP
 from volume_lib.optimizers import ASAM_ETA, OPTIMIZERS, SCHEDULES, sam_ascent
 from volume_lib.plans import Plan
@@ -77,7 +77,7 @@ def reference_training(dataset, level, seed, epochs, batch_size, make_optimizer,
     model = PROBLEM.build_model({}, seed, model_class)
     optimizer = make_optimizer(model.parameters())
     x, y = dataset.upto(level)
-    orders = epoch_orders(Job("", model, len(x), batch_size, [epochs], epochs, seed))
+    orders = epoch_orders(Trainee("", model, len(x), batch_size, [epochs], epochs, seed))
     for epoch, order in enumerate(itertools.islice(orders, epochs)):
         batches = order.split(batch_size)
         for number, batch in enumerate(batches):
@@ -289,15 +289,15 @@ def test_runs_trained_together_share_their_test_samples(tmp_path):
 
 
 def test_auto_stacks_small_models_only(dataset):
-    def job(size, batch_size):
-        return Job("", PROBLEM.build_model({}, 0), size, batch_size, [1], 1, 0)
+    def one(size, batch_size):
+        return Trainee("", PROBLEM.build_model({}, 0), size, batch_size, [1], 1, 0)
 
     n = sum(p.numel() for p in PROBLEM.build_model({}, 0).parameters())
     large = training.JOINT_LIMIT // n + 1
-    jobs = [job(10, 5), job(10 * large, large), job(20, 5), job(10, 10 * large)]
-    assert joint_groups(jobs, "auto") == [[jobs[0], jobs[2], jobs[3]], [jobs[1]]]
-    assert joint_groups(jobs, True) == [jobs]
-    assert joint_groups(jobs, False) == [[j] for j in jobs]
+    every = [one(10, 5), one(10 * large, large), one(20, 5), one(10, 10 * large)]
+    assert joint_groups(every, "auto") == [[every[0], every[2], every[3]], [every[1]]]
+    assert joint_groups(every, True) == [every]
+    assert joint_groups(every, False) == [[own] for own in every]
 
 
 # ---- determinism, resuming
@@ -315,7 +315,9 @@ def test_the_same_settings_give_the_same_weights(dataset, tmp_path):
 
 @pytest.mark.parametrize("size, batch_size", [(10, 3), (10, 10), (60_000, 1000)])
 def test_every_epoch_meets_every_sample_once(size, batch_size):
-    orders = list(itertools.islice(epoch_orders(Job("", nn.Linear(1, 1), size, batch_size, [1], 1, 0)), 3))
+    orders = list(
+        itertools.islice(epoch_orders(Trainee("", nn.Linear(1, 1), size, batch_size, [1], 1, 0)), 3)
+    )
     assert all(torch.equal(order.sort().values, torch.arange(size)) for order in orders)
     assert torch.equal(orders[0], orders[1]) == (batch_size == size)
 

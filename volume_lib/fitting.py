@@ -38,7 +38,7 @@ class Settings:
 
 
 @dataclass(eq=False)
-class Job:
+class Trainee:
     """One model to train, on samples ``start`` to ``start + size`` of the pool that its group shares.
 
     ``snapshots`` are the epochs after which it is reported, the last of them the length of its training;
@@ -72,72 +72,74 @@ class Job:
         return {name: list(getattr(self, name)) for name in names}
 
 
-def epoch_orders(job: Job) -> Iterator[Tensor]:
-    """Endless (size,) sample orders of successive epochs, decided by the job's seed.
+def epoch_orders(trainee: Trainee) -> Iterator[Tensor]:
+    """Endless (size,) sample orders of successive epochs, decided by the trainee's seed.
 
     A whole epoch in one batch needs no order: it stays as it is.
     """
-    if job.steps == 1:
+    if trainee.steps == 1:
         while True:
-            yield torch.arange(job.size)
-    generator = torch.Generator().manual_seed(job.seed)
-    ahead = max(1, 50_000 // job.size)  # many short epochs are drawn at once
+            yield torch.arange(trainee.size)
+    generator = torch.Generator().manual_seed(trainee.seed)
+    ahead = max(1, 50_000 // trainee.size)  # many short epochs are drawn at once
     while True:
-        yield from torch.rand(ahead, job.size, generator=generator).argsort(dim=1, stable=True)
+        yield from torch.rand(ahead, trainee.size, generator=generator).argsort(dim=1, stable=True)
 
 
 class Fit:
-    """Trains the models of ``jobs`` side by side; :meth:`run` does all of it.
+    """Trains the models of ``trainees`` side by side; :meth:`run` does all of it.
 
-    ``x``, ``y`` hold the training samples of all jobs, ``x_test``, ``y_test`` the test samples, all on the
-    device that is to do the work. Calls ``report(job, epoch, state_dict)`` after each of a job's
-    snapshots, when the last entries of the job's curves are those of exactly these weights on all
-    samples, and ``tick(job, samples)`` after each epoch.
+    ``x``, ``y`` hold the samples of all trainees, ``x_test``, ``y_test`` the test samples, all on the
+    device that is to do the work. Calls ``report(trainee, epoch, state_dict)`` after each of a trainee's
+    snapshots, when the last entries of the trainee's curves are those of exactly these weights on all
+    samples, and ``tick(trainee, samples)`` after each epoch.
     """
 
     def __init__(
         self,
         problem: Problem,
-        jobs: list[Job],
+        trainees: list[Trainee],
         data: tuple[Tensor, Tensor, Tensor, Tensor],
         settings: Settings,
-        report: Callable[[Job, int, dict[str, Tensor]], None],
-        tick: Callable[[Job, int], None],
+        report: Callable[[Trainee, int, dict[str, Tensor]], None],
+        tick: Callable[[Trainee, int], None],
     ):
         self.problem, self.settings, self.report, self.tick = problem, settings, report, tick
         self.x, self.y, self.x_test, self.y_test = data
-        self.jobs = list(jobs)
+        self.trainees = list(trainees)
         self.device = self.x.device
-        self.stack = Stack([job.model.to(self.device) for job in jobs])
+        self.stack = Stack([trainee.model.to(self.device) for trainee in trainees])
         self.optimizer = OPTIMIZERS[settings.optimizer](settings.weight_decay)
-        self.orders = {id(job): epoch_orders(job) for job in jobs}
-        self.step_of_epoch = [0] * len(jobs)
-        self.tables = [self._batch_table(job) for job in jobs]
+        self.orders = {id(trainee): epoch_orders(trainee) for trainee in trainees}
+        self.step_of_epoch = [0] * len(trainees)
+        self.tables = [self._batch_table(trainee) for trainee in trainees]
         self._clear_sums()
 
     def run(self) -> None:
-        while self.jobs:
+        while self.trainees:
             # all models step together until the first of them ends its epoch
-            steps = min(job.steps - done for job, done in zip(self.jobs, self.step_of_epoch, strict=True))
+            steps = min(
+                trainee.steps - done for trainee, done in zip(self.trainees, self.step_of_epoch, strict=True)
+            )
             for offset, (indices, present) in enumerate(self._batches(steps)):
                 self._step(indices, present, self._learning_rates(offset))
             ended = []
-            for row, job in enumerate(self.jobs):
+            for row, trainee in enumerate(self.trainees):
                 self.step_of_epoch[row] += steps
-                if self.step_of_epoch[row] == job.steps:
+                if self.step_of_epoch[row] == trainee.steps:
                     ended.append(row)
             self._end_epochs(ended)
 
     # ---- one step
 
-    def _batch_table(self, job: Job) -> Tensor:
-        """(steps, batch) pool indices of the job's next epoch, the last batch padded by any sample."""
-        order = next(self.orders[id(job)]) + job.start
-        width = min(job.batch_size, job.size)
-        padding = job.steps * width - job.size
+    def _batch_table(self, trainee: Trainee) -> Tensor:
+        """(steps, batch) pool indices of the trainee's next epoch, the last batch padded by any sample."""
+        order = next(self.orders[id(trainee)]) + trainee.start
+        width = min(trainee.batch_size, trainee.size)
+        padding = trainee.steps * width - trainee.size
         if padding:
-            order = torch.cat([order, order.new_full((padding,), job.start)])
-        return order.view(job.steps, width).to(self.device)
+            order = torch.cat([order, order.new_full((padding,), trainee.start)])
+        return order.view(trainee.steps, width).to(self.device)
 
     def _batches(self, steps: int) -> Iterator[tuple[Tensor, Tensor | None]]:
         """The next batches: (M, B) pool indices, and (M, B) whether each of them counts (None: all do)."""
@@ -147,8 +149,11 @@ class Fit:
         width = max(table.shape[1] for table in tables)
         indices = torch.stack([_widen(table, width) for table in tables], dim=1)
         counts = [
-            [min(job.batch_size, job.size - step * job.batch_size) for step in range(done, done + steps)]
-            for job, done in zip(self.jobs, self.step_of_epoch, strict=True)
+            [
+                min(trainee.batch_size, trainee.size - step * trainee.batch_size)
+                for step in range(done, done + steps)
+            ]
+            for trainee, done in zip(self.trainees, self.step_of_epoch, strict=True)
         ]
         sizes = torch.tensor(counts, device=self.device).T[:, :, None]
         present = torch.arange(width, device=self.device) < sizes if len(tables) > 1 else None
@@ -189,15 +194,17 @@ class Fit:
             return self.settings.learning_rate
         schedule = SCHEDULES[self.settings.lr_schedule]
         rates = []
-        for job, done in zip(self.jobs, self.step_of_epoch, strict=True):
-            steps = len(job.train_loss) * job.steps + done + offset
-            rates.append(self.settings.learning_rate * schedule(steps / (job.schedule_epochs * job.steps)))
+        for trainee, done in zip(self.trainees, self.step_of_epoch, strict=True):
+            steps = len(trainee.train_loss) * trainee.steps + done + offset
+            rates.append(
+                self.settings.learning_rate * schedule(steps / (trainee.schedule_epochs * trainee.steps))
+            )
         return rates[0] if len(rates) == 1 else self.stack.parameters.new_tensor(rates)[:, None]
 
     # ---- the end of an epoch
 
     def _clear_sums(self) -> None:
-        self.loss_sums = torch.zeros(len(self.jobs), dtype=torch.float64, device=self.device)
+        self.loss_sums = torch.zeros(len(self.trainees), dtype=torch.float64, device=self.device)
         self.correct_sums = torch.zeros_like(self.loss_sums)
 
     def _end_epochs(self, rows: list[int]) -> None:
@@ -206,66 +213,68 @@ class Fit:
         self.correct_sums[rows] = 0
         finished = set()
         for row in rows:
-            job = self.jobs[row]
-            job.train_loss.append(loss_sums[row] / job.size)
-            job.train_accs.append(correct_sums[row] / job.size)
-            if math.isnan(job.train_loss[-1]):
+            trainee = self.trainees[row]
+            trainee.train_loss.append(loss_sums[row] / trainee.size)
+            trainee.train_accs.append(correct_sums[row] / trainee.size)
+            if math.isnan(trainee.train_loss[-1]):
                 raise InputError(
-                    f"{job.name}: the training loss is not a number after {len(job.train_loss)} epochs; "
-                    f"lower learning_rate ({self.settings.learning_rate:g})"
+                    f"{trainee.name}: the training loss is not a number after "
+                    f"{len(trainee.train_loss)} epochs; lower learning_rate ({self.settings.learning_rate:g})"
                 )
         self._test(rows)
         for row in rows:
             if self._end_epoch(row):
                 finished.add(row)
-        going = [row for row in range(len(self.jobs)) if row not in finished]
+        going = [row for row in range(len(self.trainees)) if row not in finished]
         for row in rows:
             if row not in finished:
                 self.step_of_epoch[row] = 0
-                if self.jobs[row].steps > 1:
-                    self.tables[row] = self._batch_table(self.jobs[row])
+                if self.trainees[row].steps > 1:
+                    self.tables[row] = self._batch_table(self.trainees[row])
         if finished:
             self._keep(going)
 
     def _end_epoch(self, row: int) -> bool:
         """Report the model if it is due; whether its training is over."""
-        job, epoch = self.jobs[row], len(self.jobs[row].train_loss)
-        self.tick(job, job.size)
+        trainee, epoch = self.trainees[row], len(self.trainees[row].train_loss)
+        self.tick(trainee, trainee.size)
         target = self.settings.target_train_loss
-        close = target is not None and job.train_loss[-1] <= target
-        if not close and epoch not in job.snapshots:
+        close = target is not None and trainee.train_loss[-1] <= target
+        if not close and epoch not in trainee.snapshots:
             return False
-        samples = slice(job.start, job.start + job.size)
+        samples = slice(trainee.start, trainee.start + trainee.size)
         loss, accuracy = self.evaluate([row], self.x[samples], self.y[samples])[0]
-        over = epoch == job.epochs or (target is not None and loss <= target)
-        if over or epoch in job.snapshots:
-            running = job.train_loss[-1], job.train_accs[-1]
-            job.train_loss[-1], job.train_accs[-1] = loss, accuracy
-            job.test_loss[-1], job.test_accs[-1] = self.evaluate([row], self.x_test, self.y_test)[0]
-            self.report(job, epoch, self.stack.state_dict(row))
-            job.train_loss[-1], job.train_accs[-1] = running
+        over = epoch == trainee.epochs or (target is not None and loss <= target)
+        if over or epoch in trainee.snapshots:
+            running = trainee.train_loss[-1], trainee.train_accs[-1]
+            trainee.train_loss[-1], trainee.train_accs[-1] = loss, accuracy
+            trainee.test_loss[-1], trainee.test_accs[-1] = self.evaluate([row], self.x_test, self.y_test)[0]
+            self.report(trainee, epoch, self.stack.state_dict(row))
+            trainee.train_loss[-1], trainee.train_accs[-1] = running
         return over
 
     def _test(self, rows: list[int]) -> None:
         """Append test loss and accuracy of the models ``rows``; between evaluations the last ones stand."""
         due = []
         for row in rows:
-            job = self.jobs[row]
-            if (len(job.train_loss) - 1) % test_interval(job.epochs, job.size, len(self.x_test)) == 0:
+            trainee = self.trainees[row]
+            if (len(trainee.train_loss) - 1) % test_interval(
+                trainee.epochs, trainee.size, len(self.x_test)
+            ) == 0:
                 due.append(row)
             else:
-                job.test_loss.append(job.test_loss[-1])
-                job.test_accs.append(job.test_accs[-1])
+                trainee.test_loss.append(trainee.test_loss[-1])
+                trainee.test_accs.append(trainee.test_accs[-1])
         for row, (loss, accuracy) in zip(due, self.evaluate(due, self.x_test, self.y_test), strict=True):
-            self.jobs[row].test_loss.append(loss)
-            self.jobs[row].test_accs.append(accuracy)
+            self.trainees[row].test_loss.append(loss)
+            self.trainees[row].test_accs.append(accuracy)
 
     @torch.no_grad()
     def evaluate(self, rows: list[int], x: Tensor, y: Tensor) -> list[tuple[float, float]]:
         """Mean loss and accuracy of each of the models ``rows`` over the samples (N, ...)."""
         if not rows:
             return []
-        stack = self.stack if len(rows) == len(self.jobs) else self.stack.keep(torch.tensor(rows))
+        stack = self.stack if len(rows) == len(self.trainees) else self.stack.keep(torch.tensor(rows))
         sums = torch.zeros(2, len(rows), dtype=torch.float64, device=self.device)
         for xs, ys in zip(x.split(EVALUATION_BATCH), y.split(EVALUATION_BATCH), strict=True):
             outputs = stack.outputs(xs.expand(len(rows), *xs.shape)).flatten(0, 1)
@@ -276,7 +285,7 @@ class Fit:
 
     def _keep(self, rows: list[int]) -> None:
         """Go on with the models ``rows`` alone."""
-        self.jobs = [self.jobs[row] for row in rows]
+        self.trainees = [self.trainees[row] for row in rows]
         self.tables = [self.tables[row] for row in rows]
         self.step_of_epoch = [self.step_of_epoch[row] for row in rows]
         index = torch.tensor(rows, dtype=torch.long, device=self.device)

@@ -15,7 +15,7 @@ from tqdm.auto import tqdm
 from volume_lib import storage
 from volume_lib.devices import resolve_device
 from volume_lib.errors import InputError
-from volume_lib.fitting import Fit, Job, Settings
+from volume_lib.fitting import Fit, Settings, Trainee
 from volume_lib.plans import Plan, Wanted, warn_of_strangers
 from volume_lib.problems.base import Problem
 from volume_lib.records import Dataset, TrainedModel
@@ -122,18 +122,18 @@ class _Models:
 
 
 class _Work:
-    """The runs' models that are still to be trained, as jobs on one pool of samples."""
+    """The runs' models that are still to be trained, as trainees on one pool of samples."""
 
     def __init__(self, plan: Plan, device: torch.device):
         self.plan, self.device = plan, device
         self.runs: list[_Models] = []
         self.pool: list[tuple[Tensor, Tensor]] = []
-        self.jobs: list[Job] = []
+        self.trainees: list[Trainee] = []
         self.origin: dict[int, tuple[_Models, dict[int, Wanted]]] = {}
-        """Of each job, by its id: its run, and its models by the length of their training."""
+        """Of each trainee, by its id: its run, and its models by the length of their training."""
 
     def add(self, run: Run) -> None:
-        """Save the run's data, and make jobs of its models that are not there yet."""
+        """Save the run's data, and make trainees of its models that are not there yet."""
         folder, problem = Path(run.folder), self.plan.problem
         wanted = self.plan.wanted(run.dataset, run.model_seed)
         done = {w.value: found for w in wanted if (found := w.saved(folder, problem)) is not None}
@@ -148,12 +148,14 @@ class _Work:
         self.pool.append(run.dataset.upto(max(w.level for w in missing)))
         # lengths are stages of one training, anything else is a training of its own
         for members in [missing] if self.plan.vary == "epochs" else [[w] for w in missing]:
-            job = self._job(members[-1], [w.epochs for w in members], start, run.dataset.base_data_size)
-            self.jobs.append(job)
-            self.origin[id(job)] = models, {w.epochs: w for w in members}
+            trainee = self._trainee(
+                members[-1], [w.epochs for w in members], start, run.dataset.base_data_size
+            )
+            self.trainees.append(trainee)
+            self.origin[id(trainee)] = models, {w.epochs: w for w in members}
 
-    def _job(self, wanted: Wanted, snapshots: list[int], start: int, base: int) -> Job:
-        return Job(
+    def _trainee(self, wanted: Wanted, snapshots: list[int], start: int, base: int) -> Trainee:
+        return Trainee(
             name=f"{wanted.key} {wanted.value}",
             model=self._build(wanted),
             size=base + wanted.level,
@@ -171,21 +173,21 @@ class _Work:
         )
 
     def train(self, joint: bool | str, x_test: Tensor, y_test: Tensor) -> None:
-        if not self.jobs:
+        if not self.trainees:
             return
         pool = [parts[0] if len(parts) == 1 else torch.cat(parts) for parts in zip(*self.pool, strict=True)]
         data = tuple(part.to(self.device) for part in (*pool, x_test, y_test))
-        total = sum(job.size * job.epochs for job in self.jobs)
+        total = sum(trainee.size * trainee.epochs for trainee in self.trainees)
         with tqdm(total=total, unit="sample", unit_scale=True, desc="training") as bar:
             tick = _Ticker(bar)
-            for group in joint_groups(self.jobs, joint):
+            for group in joint_groups(self.trainees, joint):
                 Fit(self.plan.problem, group, data, self.plan.settings, self._report, tick).run()
             tick.flush()
 
-    def _report(self, job: Job, epoch: int, state: dict[str, Tensor]) -> None:
-        models, lengths = self.origin[id(job)]
+    def _report(self, trainee: Trainee, epoch: int, state: dict[str, Tensor]) -> None:
+        models, lengths = self.origin[id(trainee)]
         # a training that reached its target early is the model that its full length stands for
-        wanted = lengths.get(epoch) or lengths[job.epochs]
+        wanted = lengths.get(epoch) or lengths[trainee.epochs]
         model = self._build(wanted)
         model.load_state_dict(state)
         trained = TrainedModel(
@@ -194,7 +196,7 @@ class _Work:
             key=wanted.key,
             value=wanted.value,
             **wanted.identity,
-            **job.curves(),
+            **trainee.curves(),
         )
         storage.save_model(models.folder, trained)
         models.done[wanted.value] = trained
@@ -203,14 +205,16 @@ class _Work:
         return [[run.done[w.value] for w in run.wanted] for run in self.runs]
 
 
-def joint_groups(jobs: list[Job], joint: bool | str) -> list[list[Job]]:
-    """Which jobs to train side by side, in which order."""
+def joint_groups(trainees: list[Trainee], joint: bool | str) -> list[list[Trainee]]:
+    """Which trainees to train side by side, in which order."""
     if joint is True:
-        return [jobs]
-    n = sum(parameter.numel() for parameter in jobs[0].model.parameters())
-    small = [job for job in jobs if joint and n * min(job.batch_size, job.size) <= JOINT_LIMIT]
+        return [trainees]
+    n = sum(parameter.numel() for parameter in trainees[0].model.parameters())
+    small = [
+        trainee for trainee in trainees if joint and n * min(trainee.batch_size, trainee.size) <= JOINT_LIMIT
+    ]
     together = [small] if small else []
-    return together + [[job] for job in jobs if job not in small]
+    return together + [[trainee] for trainee in trainees if trainee not in small]
 
 
 class _Ticker:
@@ -219,11 +223,12 @@ class _Ticker:
     def __init__(self, bar: tqdm):
         self.bar, self.samples, self.last = bar, 0, 0.0
 
-    def __call__(self, job: Job, samples: int) -> None:
+    def __call__(self, trainee: Trainee, samples: int) -> None:
         self.samples += samples
         if time.monotonic() - self.last > 0.1:
             self.bar.set_postfix_str(
-                f"{job.name}: loss {job.train_loss[-1]:.3g}, accuracy {job.train_accs[-1]:.3f}", refresh=False
+                f"{trainee.name}: loss {trainee.train_loss[-1]:.3g}, accuracy {trainee.train_accs[-1]:.3f}",
+                refresh=False,
             )
             self.flush()
 

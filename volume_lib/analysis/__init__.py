@@ -14,14 +14,14 @@ from volume_lib.analysis.statistics import (
     mean_and_spread,
     rank_agreement,
 )
-from volume_lib.analysis.table import COLUMNS, QUANTITIES, Experiment, write_summary
+from volume_lib.analysis.table import COLUMNS, QUANTITIES, ExperimentResults, write_summary
 
 __all__ = [
     "COLUMNS",
     "QUANTITIES",
     "Agreement",
     "Comparison",
-    "Experiment",
+    "ExperimentResults",
     "PowerLaw",
     "compare",
     "fit_power_law",

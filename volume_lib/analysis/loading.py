@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from volume_lib import storage
-from volume_lib.analysis.table import COLUMNS, Experiment
+from volume_lib.analysis.table import COLUMNS, ExperimentResults
 from volume_lib.cutoffs import zero_volume_level
 from volume_lib.errors import InputError
 from volume_lib.experiment import FILE_NAME, read_experiment
@@ -32,7 +32,7 @@ _LISTS = {
 
 def load_experiment(
     folder: str | Path, loss_threshold: float | None = None, dataset_type: str | None = None
-) -> Experiment:
+) -> ExperimentResults:
     """Load every run of an experiment folder, whichever version of the notebooks wrote it.
 
     Without ``loss_threshold`` the one that most runs have is taken, the smallest of equals. A run is
@@ -77,7 +77,7 @@ def load_experiment(
     name = "/".join(folder.resolve().parts[-2:])
     key = first.get("key", ADDITIONAL)
     unit = first.get("loss_unit", "nats")
-    return Experiment(folder, name, loss_threshold, dataset_type, key, table, left_out, notes, unit)
+    return ExperimentResults(folder, name, loss_threshold, dataset_type, key, table, left_out, notes, unit)
 
 
 def minima_of(results: Mapping[str, Any]) -> list[int]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
-from volume_lib.analysis.table import QUANTITIES, Experiment
+from volume_lib.analysis.table import QUANTITIES, ExperimentResults
 from volume_lib.errors import InputError
 
 CONFIDENCE = 0.95
@@ -54,7 +54,7 @@ class PowerLaw:
 
 
 def rank_agreement(
-    experiment: Experiment,
+    experiment: ExperimentResults,
     landscape: int,
     column: str = "test_loss",
     *,
@@ -147,7 +147,10 @@ class Comparison:
 
 
 def compare(
-    first: Experiment, second: Experiment, landscape: int | None = None, quantity: str = "log_exp_r_n"
+    first: ExperimentResults,
+    second: ExperimentResults,
+    landscape: int | None = None,
+    quantity: str = "log_exp_r_n",
 ) -> Comparison:
     """Put two experiments side by side: base against large, SAM against plain.
 

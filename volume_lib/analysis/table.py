@@ -48,7 +48,7 @@ QUANTITIES = ("log_exp_r_n", "log_volume", "log_exp_r_n_acc")
 
 
 @dataclass(frozen=True)
-class Experiment:
+class ExperimentResults:
     """The complete runs of one experiment at one loss threshold.
 
     ``table`` (R,) has the fields of :data:`COLUMNS`. ``left_out`` says of each run that is not in it
@@ -144,7 +144,7 @@ class Experiment:
         return "\n".join(lines)
 
 
-def write_summary(experiment: Experiment, path: str | Path | None = None) -> Path:
+def write_summary(experiment: ExperimentResults, path: str | Path | None = None) -> Path:
     """Write the table as CSV, by default ``<experiment>/analysis/summary.csv``; what is unknown is empty."""
     path = Path(path) if path is not None else storage.analysis_dir(experiment.folder) / "summary.csv"
     text = io.StringIO()

@@ -21,9 +21,9 @@ from typing import TYPE_CHECKING, Any
 from tqdm.auto import tqdm
 
 from volume_lib.batch import worker
+from volume_lib.batch.agenda import Task, choose_runs, make_agenda, tasks_of
 from volume_lib.batch.cluster import connected, default_workers
 from volume_lib.batch.locks import Held, lock
-from volume_lib.batch.plan import Task, choose_runs, make_plan, tasks_of
 from volume_lib.batch.report import Report
 from volume_lib.batch.resources import Place
 from volume_lib.batch.runner import BLOCKED, FAILED, STOPPED, StepResult, stop_all
@@ -61,25 +61,25 @@ def run(
     started = time.monotonic()
     experiment = read_experiment(Path(folder).resolve())
     chosen = choose_runs(experiment, runs)
-    plan = make_plan(experiment, chosen, check_steps(steps), force)
-    if not plan.todo:
-        return Report(plan.skipped, time.monotonic() - started)
+    agenda = make_agenda(experiment, chosen, check_steps(steps), force)
+    if not agenda.todo:
+        return Report(agenda.skipped, time.monotonic() - started)
     what = f"python -m volume_lib run {experiment.folder}"
     try:
         with lock(experiment.folder, what), _interruptions() as asked:
             check_against_data(experiment)
-            wanted = workers or default_workers(plan.parts)
+            wanted = workers or default_workers(agenda.parts)
             with connected(scheduler, wanted, experiment) as (client, shares):
-                tasks = tasks_of(plan)
+                tasks = tasks_of(agenda)
                 interrupted = _Batch(client, shares, tasks, force, asked).work()
     except Held as error:
         raise InputError(f"{experiment.folder}: in use ({error}); wait for it to end, or stop it") from error
-    results = [*plan.skipped, *(task.result for task in tasks if task.index is None)]
+    results = [*agenda.skipped, *(task.result for task in tasks if task.index is None)]
     return Report(results, time.monotonic() - started, interrupted)
 
 
 class _Batch:
-    """The tasks of a plan on the client's workers, until all are done or somebody stops them (``asked``).
+    """The tasks of an agenda on the client's workers, until all are done or somebody stops them (``asked``).
 
     Never more tasks are handed out than workers have slots: Dask binds a task to a worker when it gets it,
     and would let it wait behind an hour of training while another worker has nothing to do.

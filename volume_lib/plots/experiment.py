@@ -14,13 +14,13 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
-from volume_lib.analysis import Experiment, mean_and_spread
+from volume_lib.analysis import ExperimentResults, mean_and_spread
 from volume_lib.plots import style
 from volume_lib.records import ADDITIONAL
 
 
 def volume_against_data(
-    experiment: Experiment,
+    experiment: ExperimentResults,
     landscape: int | None = None,
     ax: Axes | None = None,
     *,
@@ -52,7 +52,11 @@ def volume_against_data(
 
 
 def volume_against_landscape(
-    experiment: Experiment, ax: Axes | None = None, *, quantity: str = "log_exp_r_n", spread: str = "sd"
+    experiment: ExperimentResults,
+    ax: Axes | None = None,
+    *,
+    quantity: str = "log_exp_r_n",
+    spread: str = "sd",
 ) -> Axes:
     """Log volume (nats) of each minimum against the size of the landscape, one line for each minimum.
 
@@ -89,7 +93,7 @@ def volume_against_landscape(
 
 
 def against_volume(
-    experiment: Experiment,
+    experiment: ExperimentResults,
     column: str,
     landscape: int | None = None,
     ax: Axes | None = None,
@@ -137,7 +141,7 @@ def against_volume(
     return style.finish(ax, style.volume_label(quantity, unit), words)
 
 
-def uncertainty(experiment: Experiment, landscape: int | None = None, ax: Axes | None = None) -> Axes:
+def uncertainty(experiment: ExperimentResults, landscape: int | None = None, ax: Axes | None = None) -> Axes:
     """What limits each log E[r^n] in one landscape, in nats: seeds, directions, coefficient spacing.
 
     Medians over the runs of the bootstrap interval's width and of the resolution, and the standard
@@ -175,20 +179,20 @@ COLUMN_WORDS = {
 """Axis labels of the table's columns; losses in the experiment's unit."""
 
 
-def minima_words(experiment: Experiment, sizes: bool = True) -> str:
+def minima_words(experiment: ExperimentResults, sizes: bool = True) -> str:
     """The words for what tells the minima apart."""
     if sizes and experiment.counts_training_data:
         return "training samples"
     return style.data_label(experiment.key, experiment.dataset_type)
 
 
-def landscape_axis_words(experiment: Experiment) -> str:
+def landscape_axis_words(experiment: ExperimentResults) -> str:
     if experiment.counts_training_data:
         return "training samples in the landscape"
     return f"{style.data_label(ADDITIONAL, experiment.dataset_type)} to the landscape"
 
 
-def landscape_words(experiment: Experiment, landscape: int) -> str:
+def landscape_words(experiment: ExperimentResults, landscape: int) -> str:
     """The title of a figure of one landscape."""
     kind = {"poison": "poisoned samples", "noise": "noise samples"}.get(experiment.dataset_type, "samples")
     if experiment.counts_training_data:
@@ -207,7 +211,7 @@ def no_volume_words(values: np.ndarray) -> str:
     return words + ("\n▽ no volume in any seed" if whole.any() else "")
 
 
-def _median_cutoff(experiment: Experiment, minimum: int) -> float | None:
+def _median_cutoff(experiment: ExperimentResults, minimum: int) -> float | None:
     """Median over the runs of the landscape size from which on the minimum has no volume; None if unknown."""
     rows = experiment.rows(minimum=minimum)
     cutoffs = np.array([rows["cutoff"][rows["run"] == run][0] for run in dict.fromkeys(rows["run"])])

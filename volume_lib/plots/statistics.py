@@ -7,14 +7,14 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from matplotlib.axes import Axes
 
-from volume_lib.analysis import Agreement, Comparison, Experiment, PowerLaw, mean_and_spread
+from volume_lib.analysis import Agreement, Comparison, ExperimentResults, PowerLaw, mean_and_spread
 from volume_lib.plots import experiment as experiment_plots
 from volume_lib.plots import style
 from volume_lib.records import ADDITIONAL
 
 
 def rank_table(
-    experiment: Experiment,
+    experiment: ExperimentResults,
     landscape: int | None = None,
     ax: Axes | None = None,
     *,
@@ -104,7 +104,7 @@ def agreement(
 
 
 def power_law(
-    experiment: Experiment,
+    experiment: ExperimentResults,
     fit: PowerLaw,
     landscape: int | None = None,
     ax: Axes | None = None,
@@ -129,7 +129,7 @@ def power_law(
     return style.finish(ax, experiment_plots.minima_words(experiment), style.volume_label(quantity, unit))
 
 
-def residuals(experiment: Experiment, fit: PowerLaw, ax: Axes | None = None) -> Axes:
+def residuals(experiment: ExperimentResults, fit: PowerLaw, ax: Axes | None = None) -> Axes:
     """What the power law leaves, in nats: each seed's distance from its own line."""
     ax = style.new_axes(ax, height=0.6)
     styles = style.level_styles(experiment.minima)

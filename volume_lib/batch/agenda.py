@@ -13,7 +13,7 @@ from volume_lib.experiment import Experiment, RunSeeds
 
 
 @dataclass
-class Plan:
+class Agenda:
     """Chains of jobs, one for each run; the ``analysis`` after all of them; what is done already."""
 
     chains: list[list[Job]]
@@ -31,22 +31,22 @@ class Plan:
         return max(len(self.chains), sum(sharded), 1)
 
 
-def make_plan(experiment: Experiment, runs: list[RunSeeds], steps: list[str], force: bool) -> Plan:
-    plan = Plan([], None)
+def make_agenda(experiment: Experiment, runs: list[RunSeeds], steps: list[str], force: bool) -> Agenda:
+    agenda = Agenda([], None)
     for seeds in runs:
         jobs = [job for job in jobs_of(experiment, seeds) if job.step in steps]
         done = [job for job in jobs if not force and judge(job).state == "done"]
         if len(done) == len(jobs):
-            plan.skipped += [StepResult(job, SKIPPED) for job in jobs]
+            agenda.skipped += [StepResult(job, SKIPPED) for job in jobs]
         else:  # the whole chain: what is done now may not be once the step before it is
-            plan.chains.append(jobs)
+            agenda.chains.append(jobs)
     analysis = Job(experiment, "analysis")
     if "analysis" in steps:
-        if plan.chains or force or judge(analysis).state != "done":
-            plan.analysis = analysis
+        if agenda.chains or force or judge(analysis).state != "done":
+            agenda.analysis = analysis
         else:
-            plan.skipped.append(StepResult(analysis, SKIPPED))
-    return plan
+            agenda.skipped.append(StepResult(analysis, SKIPPED))
+    return agenda
 
 
 def choose_runs(experiment: Experiment, runs: slice | Sequence[int] | None) -> list[RunSeeds]:
@@ -84,16 +84,16 @@ class Task:
         return wrong[0] if wrong and (self.job.run or len(wrong) == len(needed)) else None
 
 
-def tasks_of(plan: Plan) -> list[Task]:
+def tasks_of(agenda: Agenda) -> list[Task]:
     """All tasks, run by run: the order in which they are begun as soon as they can be."""
     tasks: list[Task] = []
-    for chain in plan.chains:
+    for chain in agenda.chains:
         before: list[Task] = []
         for job in chain:
             count = shard_count(job) if job.step == "perturb" else 1
             shards = [Task(job, list(before), index) for index in range(count)] if count > 1 else []
             before.append(Task(job, before + shards))
             tasks += [*shards, before[-1]]
-    if plan.analysis is not None:
-        tasks.append(Task(plan.analysis, list(tasks)))
+    if agenda.analysis is not None:
+        tasks.append(Task(agenda.analysis, list(tasks)))
     return tasks
