@@ -519,6 +519,7 @@ def test_slices_side_by_side_fill_one_column_and_cut_nothing_off():
         titles=["10 samples", "2,000 samples"],
         minima=[540],
         levels=LEVELS,
+        loss_unit="squared error",
     )
     figure = axes[0].figure
     figure.canvas.draw()
@@ -530,6 +531,7 @@ def test_slices_side_by_side_fill_one_column_and_cut_nothing_off():
     assert figure.bbox.y0 - 1 <= inked.y0 and inked.y1 <= figure.bbox.y1 + 1
     (legend,) = figure.legends
     assert [text.get_text() for text in legend.get_texts()] == ["minimum 540"]
+    assert "loss (squared error)" in [ax.get_ylabel() for ax in figure.axes]
 
 
 def test_slices_share_their_colours():

@@ -111,7 +111,7 @@ def plane_losses(
     *,
     progress: bool = True,
 ) -> np.ndarray:
-    """Mean losses (L, B, A) in nats on the grid of ``a`` (A,) and ``b`` (B,), one slice for each landscape.
+    """Mean losses (L, B, A) on the grid of ``a`` (A,) and ``b`` (B,), one slice for each landscape.
 
     ``x`` (N, …), ``y`` (N, …): the samples of the largest landscape; ``sizes``: of how many of the first of
     them each landscape consists, increasing (default: all, L = 1). An infinite or NaN loss stays one.

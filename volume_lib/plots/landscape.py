@@ -43,12 +43,13 @@ def loss_slice(
     limits: tuple[float, float] | None = None,
     title: str = "",
     explain: bool = True,
+    loss_unit: str = "nats",
 ) -> Axes:
-    """Contours of the loss (nats, log colours) on the plane: (B, A) on the grid ``a`` (A,), ``b`` (B,).
+    """Contours of the loss (log colours) on the plane: (B, A) on the grid ``a`` (A,), ``b`` (B,).
 
     The white line is ``threshold``: inside it lies what counts as a minimum's volume. ``minima``: the data
     levels of the plane's anchors, in their colours. ``limits``: losses at the ends of the colours, to share
-    them between figures. ``explain``: with a legend and a colour bar. Points of infinite or NaN loss stay
+    them between figures. ``explain``: with a legend and a colour bar, in ``loss_unit``. Points of infinite or NaN loss stay
     grey.
     """
     ax = style.new_axes(ax, height=0.85)
@@ -69,7 +70,7 @@ def loss_slice(
     if minima and explain:
         style.legend(ax, f"{title}\nminimum".strip())
     if explain:
-        _colour_bar([ax], filled)
+        _colour_bar([ax], filled, loss_unit)
     return style.finish(ax, plane.unit, plane.unit, "" if minima and explain else title)
 
 
@@ -81,6 +82,7 @@ def loss_slices(
     axes: Sequence[Axes] | None = None,
     *,
     titles: Sequence[str],
+    loss_unit: str = "nats",
     **options: Any,
 ) -> Sequence[Axes]:
     """Slices (L, B, A) side by side in the same colours, as :func:`loss_slice` draws each.
@@ -93,7 +95,7 @@ def loss_slices(
         loss_slice(slice_, a, b, plane, ax, title=title, limits=limits, explain=False, **options)
         ax.label_outer()
         ax.xaxis.label.set_fontsize(style.SMALL)
-    _colour_bar(axes, axes[0].collections[0])
+    _colour_bar(axes, axes[0].collections[0], loss_unit)
     handles, labels = axes[0].get_legend_handles_labels()
     if handles:
         look = {"fontsize": style.SMALL, "frameon": False, "handletextpad": 0.4, "columnspacing": 1.0}
@@ -112,6 +114,7 @@ def loss_surface(
     levels: Sequence[int] | None = None,
     limits: tuple[float, float] | None = None,
     title: str = "",
+    loss_unit: str = "nats",
 ) -> go.Figure:
     """The slice as an interactive 3-D surface: log₁₀ of the loss, the loss itself on hovering.
 
@@ -121,7 +124,7 @@ def loss_surface(
 
     low, high = loss_limits(losses) if limits is None else limits
     heights = np.log10(np.clip(np.where(np.isfinite(losses), losses, np.nan), low, high))
-    hover = "a %{x:.3g}<br>b %{y:.3g}<br>loss %{customdata:.3g} nats<extra></extra>"
+    hover = f"a %{{x:.3g}}<br>b %{{y:.3g}}<br>loss %{{customdata:.3g}} {loss_unit}<extra></extra>"
     surface = go.Surface(x=a, y=b, z=heights, customdata=losses, colorscale="Viridis", hovertemplate=hover)
     surface.update(cmin=np.log10(low), cmax=np.log10(high), colorbar={"title": "log₁₀ loss", "len": 0.6})
     figure = go.Figure(surface)
@@ -136,7 +139,7 @@ def loss_surface(
             "name": f"minimum {minimum:,}",
         }
         figure.add_scatter3d(**point, marker={"color": styles[int(minimum)]["color"], "size": 6})
-    scene = {"xaxis_title": plane.unit, "yaxis_title": plane.unit, "zaxis_title": "log₁₀ loss (nats)"}
+    scene = {"xaxis_title": plane.unit, "yaxis_title": plane.unit, "zaxis_title": f"log₁₀ loss ({loss_unit})"}
     scene |= {"zaxis_range": [np.log10(low), np.log10(high)], "aspectmode": "cube"}
     scene["camera"] = {"eye": {"x": 1.5, "y": -1.5, "z": 1.2}, "center": {"x": 0, "y": 0, "z": -0.15}}
     figure.update_layout(
@@ -197,9 +200,9 @@ def loss_limits(losses: np.ndarray) -> tuple[float, float]:
     return (low, high) if low < high else (high / 2, high)
 
 
-def _colour_bar(axes: Sequence[Axes], filled: Any) -> None:
+def _colour_bar(axes: Sequence[Axes], filled: Any, loss_unit: str) -> None:
     bar = axes[0].figure.colorbar(filled, ax=list(axes), pad=0.03, shrink=0.85)
-    bar.set_label("loss (nats)", fontsize=style.FONT)
+    bar.set_label(f"loss ({loss_unit})", fontsize=style.FONT)
     bar.ax.yaxis.set_major_locator(LogLocator())
     bar.ax.yaxis.set_major_formatter(LogFormatterMathtext())
     bar.ax.tick_params(labelsize=style.SMALL, width=0.6, length=2)
