@@ -49,8 +49,8 @@ def loss_slice(
 
     The white line is ``threshold``: inside it lies what counts as a minimum's volume. ``minima``: the data
     levels of the plane's anchors, in their colours. ``limits``: losses at the ends of the colours, to share
-    them between figures. ``explain``: with a legend and a colour bar, in ``loss_unit``. Points of infinite or NaN loss stay
-    grey.
+    them between figures. ``explain``: with a legend and a colour bar, in ``loss_unit``. Points of infinite or
+    NaN loss stay grey.
     """
     ax = style.new_axes(ax, height=0.85)
     low, high = loss_limits(losses) if limits is None else limits
