@@ -33,10 +33,10 @@ class Adam:
     """Adam (Kingma & Ba 2015); ``decoupled`` makes its weight decay AdamW's (Loshchilov & Hutter 2019)."""
 
     beta1, beta2, epsilon = 0.9, 0.999, 1e-8
-    SWEEP_EVERY, NOTHING = 128, 1e-30
-    """Steps between two sweeps of the moments, and what they sweep away. Without a gradient, as in a unit
-    that never fires, a moment decays until it is a denormal number, which no processor is fast with; it
-    moves no parameter long before that. 1e-30·β₁¹²⁸ is still a normal one."""
+    CLEAR_EVERY, NEGLIGIBLE = 128, 1e-30
+    """After how many steps moments are cleared of what is too small to matter, and how small that is. Without
+    a gradient, as in a unit that never fires, a moment decays into denormal numbers, with which
+    processors are slow; it moves no parameter long before that. 1e-30·β₁¹²⁸ is still a normal number."""
 
     def __init__(self, weight_decay: float = 0.0, decoupled: bool = False):
         self.weight_decay, self.decoupled = weight_decay, decoupled
@@ -55,9 +55,9 @@ class Adam:
         elif self.weight_decay:
             gradients.add_(parameters, alpha=self.weight_decay)
         self.steps += 1
-        if self.steps % self.SWEEP_EVERY == 0:
+        if self.steps % self.CLEAR_EVERY == 0:
             for moment in (self.first, self.second):
-                moment.mul_(moment.abs() > self.NOTHING)
+                moment.mul_(moment.abs() > self.NEGLIGIBLE)
         self.first.lerp_(gradients, 1 - self.beta1)
         self.second.mul_(self.beta2).addcmul_(gradients, gradients, value=1 - self.beta2)
         # both bias corrections moved out of the elementwise work, into epsilon and the step's length
