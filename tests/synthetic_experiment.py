@@ -39,6 +39,7 @@ def results(
 ) -> dict[str, Any]:
     values = [log_volume(seed, m, landscape) for m in minima]
     return {
+        "loss_unit": "nats",
         "test_loss_values": [test_loss_value(seed, m) for m in minima],
         "test_acc_values": [1 - test_loss_value(seed, m) for m in minima],
         "train_loss_values": [0.01] * len(minima),

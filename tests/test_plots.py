@@ -293,7 +293,13 @@ def test_log_volumes_of_several_landscapes_and_of_older_files():
     assert lines["+440"].get_ydata() == pytest.approx([known.log_volume(0, m, 440) for m in (440, 940)])
     old = {
         k: many[0][k]
-        for k in ("log_exp_r_n_values", "model_data_levels", "loss_landscape_data_param", "test_loss_values")
+        for k in (
+            "log_exp_r_n_values",
+            "model_data_levels",
+            "loss_landscape_data_param",
+            "test_loss_values",
+            "loss_unit",
+        )
     }
     assert len(marked(plots.log_volumes(old))) == 5
     assert len(marked(plots.volume_against_test_loss(old))) == 5

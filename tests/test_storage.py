@@ -329,7 +329,7 @@ def test_older_results(tmp_path):
     }  # fmt: skip
     (tmp_path / "results.json").write_text(json.dumps(old))
     assert "-Infinity" in (tmp_path / "results.json").read_text()
-    assert storage.load_results(tmp_path / "results.json") == old
+    assert storage.load_results(tmp_path / "results.json") == old | {"loss_unit": "nats"}
 
 
 # --- damage

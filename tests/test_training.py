@@ -529,7 +529,7 @@ def test_a_target_ends_the_training(dataset, tmp_path):
         ({"vary": "epochs", "values": [3, 2]}, "values .*each above the last"),
         ({"vary": "epochs", "values": [3, 7]}, "values: 7 is beyond the end of the training, epochs 6"),
         ({"vary": "epochs", "values": [3], "target_train_loss": 0.1}, "target_train_loss"),
-        ({"values": [3]}, "values: only has a meaning with vary"),
+        ({"values": [3]}, "vary and values: give both"),
         ({"joint": "yes"}, 'joint .yes.: must be true, false or "auto"'),
         ({"device": "gpu"}, 'device "gpu"'),
         ({"model": {"model_class": "MPL"}}, 'model_class "MPL"'),

@@ -15,6 +15,7 @@ from volume_lib.fitting import Settings
 from volume_lib.optimizers import OPTIMIZERS, SCHEDULES
 from volume_lib.problems.base import Problem
 from volume_lib.records import ADDITIONAL, Dataset, TrainedModel
+from volume_lib.training_rules import check_sam, check_varied
 
 VARIES = ("batch_size", "epochs")
 
@@ -38,20 +39,14 @@ class Plan:
         self.model_kwargs()
 
     def _check_values(self) -> None:
-        vary, values = self.vary, list(self.values or [])
-        if vary is None:
-            if self.values is not None:
-                raise InputError("values: only has a meaning with vary: batch_size or vary: epochs")
-            return
-        if vary not in VARIES:
+        vary, values = self.vary, self.values
+        if vary is not None and vary not in VARIES:
             raise InputError(f'vary "{vary}": must be one of {", ".join(VARIES)}{near_match(vary, VARIES)}')
-        whole = all(isinstance(v, int) and not isinstance(v, bool) and v > 0 for v in values)
-        if not values or not whole or sorted(set(values)) != values:
-            raise InputError(f"values {values}: must be whole numbers, 1 or more, each above the last")
-        if vary == "epochs" and values[-1] > self.epochs:
-            raise InputError(f"values: {values[-1]} is beyond the end of the training, epochs {self.epochs}")
-        if vary == "epochs" and self.settings.target_train_loss is not None:
-            raise InputError("target_train_loss: has no meaning where epochs vary; leave it out")
+        if values is not None:
+            whole = all(isinstance(v, int) and not isinstance(v, bool) and v > 0 for v in values)
+            if not values or not whole or sorted(set(values)) != list(values):
+                raise InputError(f"values {values}: must be whole numbers, 1 or more, each above the last")
+        check_varied(vary, values, self.epochs, self.settings.target_train_loss)
 
     def model_class(self) -> str:
         return self.problem.model_class_name(self.model.get("model_class"))
@@ -145,8 +140,7 @@ def check_settings(settings: Settings, *, epochs: int, batch_size: int) -> None:
     ):
         if number is not None and not (number > 0 or (number == 0 and not positive)):
             raise InputError(f"{name} {number!r}: must be {'above 0' if positive else '0 or more'}")
-    if settings.sam_adaptive and not settings.sam_rho:
-        raise InputError("sam_adaptive: needs a sam_rho above 0")
+    check_sam(settings.sam_rho, settings.sam_adaptive)
 
 
 def warn_of_strangers(folder: Path, wanted: list[Wanted]) -> None:

@@ -10,6 +10,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
+from volume_lib.training_rules import check_sam, check_varied
+
 
 def _no_bool(value: Any) -> Any:
     if isinstance(value, bool):
@@ -89,19 +91,9 @@ class Train(Section):
     device: str = "auto"
 
     @model_validator(mode="after")
-    def _varied(self) -> Train:
-        if (self.vary is None) != (self.values is None):
-            raise ValueError(
-                "vary and values: give both (what varies between the models, and its values) or none"
-            )
-        if self.vary == "epochs" and self.values[-1] > self.epochs:
-            raise ValueError(
-                f"values: {self.values[-1]} is beyond the end of the training, epochs {self.epochs}"
-            )
-        if self.vary == "epochs" and self.target_train_loss is not None:
-            raise ValueError("target_train_loss: has no meaning where epochs vary; set it to null")
-        if self.sam_adaptive and not self.sam_rho:
-            raise ValueError("sam_adaptive: needs a sam_rho above 0")
+    def _together(self) -> Train:
+        check_varied(self.vary, self.values, self.epochs, self.target_train_loss)
+        check_sam(self.sam_rho, self.sam_adaptive)
         return self
 
 

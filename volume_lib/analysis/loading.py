@@ -76,7 +76,7 @@ def load_experiment(
     first = next(iter(next(iter(complete.values())).values()))
     name = "/".join(folder.resolve().parts[-2:])
     key = first.get("key", ADDITIONAL)
-    unit = first.get("loss_unit", "nats")
+    unit = first["loss_unit"]
     return ExperimentResults(folder, name, loss_threshold, dataset_type, key, table, left_out, notes, unit)
 
 

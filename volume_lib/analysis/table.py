@@ -64,7 +64,7 @@ class ExperimentResults:
     table: np.ndarray
     left_out: dict[str, str]
     notes: dict[str, str]
-    loss_unit: str = "nats"
+    loss_unit: str
 
     @property
     def runs(self) -> list[str]:

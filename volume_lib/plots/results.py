@@ -111,9 +111,7 @@ def volume_against_test_loss(
     style.legend(
         ax, f"minimum: {data_words(results)}" + ("" if np.isfinite(x).all() else "; ◁ no volume"), in_order
     )
-    return style.finish(
-        ax, style.volume_label(quantity, unit), f"test loss ({results.get('loss_unit', 'nats')})"
-    )
+    return style.finish(ax, style.volume_label(quantity, unit), f"test loss ({results['loss_unit']})")
 
 
 def rank_agreement(results: Results, ax: Axes | None = None, *, levels: Sequence[int] | None = None) -> Axes:

@@ -71,10 +71,10 @@ def save_results(path: str | Path, results: dict[str, Any]) -> Path:
 def load_results(path: str | Path) -> dict[str, Any]:
     """Read a ``results.json``; nulls and ``-Infinity`` among log volumes are ``-inf``.
 
-    Older files lack the newer keys: they are then absent here too.
+    Older files lack the newer keys, which are then absent here too; their losses are in nats.
     """
     keys = ("test_loss_values", "log_exp_r_n_values", "model_data_levels", "loss_landscape_data_param")
-    return _load_json(Path(path), keys, VOLUME_NOTEBOOK)
+    return {"loss_unit": "nats"} | _load_json(Path(path), keys, VOLUME_NOTEBOOK)
 
 
 def save_cutoffs(run_dir: str | Path, cutoffs: dict[str, dict[str, Any]]) -> Path:
