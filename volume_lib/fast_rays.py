@@ -213,8 +213,7 @@ class FastRays(Evaluator):
             return self.x[part]
         base, moved = self._stem_base[part], self._stem_buffer[rows, part]
         if len(c) == 1:
-            out = self._moved[: len(base)] if len(base) <= len(self._moved) else None
-            return torch.add(base, moved[0], alpha=float(c[0]), out=out)[None]
+            return torch.add(base, moved[0], alpha=float(c[0]), out=self._moved[: len(base)])[None]
         return torch.addcmul(base, moved, c.view(-1, *[1] * base.dim()))
 
 
