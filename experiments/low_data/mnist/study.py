@@ -21,7 +21,7 @@ import torch
 from tables import HERE, MEASURED, STEPS, THRESHOLD, write_tables
 
 from volume_lib import batch, cutoffs, storage, volume
-from volume_lib.batch.plan import choose_runs
+from volume_lib.batch.agenda import choose_runs
 from volume_lib.cli import parse_runs
 from volume_lib.devices import processor_name, resolve_device
 from volume_lib.experiment import read_experiment

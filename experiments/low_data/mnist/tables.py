@@ -15,7 +15,7 @@ import numpy as np
 from scipy import stats
 
 from volume_lib import storage
-from volume_lib.analysis import Experiment, fit_power_law, load_experiment
+from volume_lib.analysis import ExperimentResults, fit_power_law, load_experiment
 from volume_lib.experiment import read_experiment
 from volume_lib.volume_report import order_line
 
@@ -55,11 +55,11 @@ def nats(value: float) -> str:
     return "no volume" if value == -math.inf else f"{value:,.0f}"
 
 
-def sizes_of(experiment: Experiment) -> list[int]:
+def sizes_of(experiment: ExperimentResults) -> list[int]:
     return [int(size) for size in experiment.minima_sizes]
 
 
-def seeds_of(experiment: Experiment) -> list[str]:
+def seeds_of(experiment: ExperimentResults) -> list[str]:
     return [_seeds(run) for run in experiment.runs]
 
 
@@ -74,7 +74,7 @@ def t_interval(values: np.ndarray, *, of_one_more: bool = False) -> tuple[float,
     return float(values.mean() - half), float(values.mean() + half)
 
 
-def accuracies(experiment: Experiment) -> str:
+def accuracies(experiment: ExperimentResults) -> str:
     """Test accuracy by size, with the range in which one further seed is expected."""
     per_seed = experiment.matrix("test_acc", 0)
     rows, inside = [], 0
@@ -93,7 +93,7 @@ The published accuracy lies where these {len(per_seed)} seeds expect one more (9
 at {inside} of {len(rows)} sizes. Seeds are model seed/data seed, here and below."""
 
 
-def smallest_landscape(experiments: dict[float, Experiment]) -> str:
+def smallest_landscape(experiments: dict[float, ExperimentResults]) -> str:
     """log E[r^n] of each minimum in the landscape that all share, and whether it falls with size."""
     rows, lines = [], []
     for threshold, experiment in experiments.items():
@@ -123,7 +123,7 @@ def smallest_landscape(experiments: dict[float, Experiment]) -> str:
     )
 
 
-def power_laws(experiments: dict[float, Experiment]) -> str:
+def power_laws(experiments: dict[float, ExperimentResults]) -> str:
     rows = []
     for threshold, experiment in experiments.items():
         law = fit_power_law(experiment.minima_sizes, experiment.matrix("log_exp_r_n", 0))
@@ -136,7 +136,7 @@ def power_laws(experiments: dict[float, Experiment]) -> str:
 {markdown(header, rows)}"""
 
 
-def orders(experiments: dict[float, Experiment]) -> str:
+def orders(experiments: dict[float, ExperimentResults]) -> str:
     """Every landscape's minima in order of volume, seed by seed."""
     rows = []
     for threshold, experiment in experiments.items():
@@ -187,7 +187,7 @@ def times(measured: dict[str, Any]) -> str:
 {markdown(["seeds", *(f"{step}, min" for step in STEPS), "together, h"], rows)}"""
 
 
-def every_volume(experiment: Experiment) -> str:
+def every_volume(experiment: ExperimentResults) -> str:
     """All minima in all landscapes of all seeds, with what each number is worth."""
     rows = []
     for row in experiment.table:
