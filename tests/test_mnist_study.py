@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +11,8 @@ STUDY = Path(__file__).parent.parent / "experiments" / "low_data" / "mnist"
 
 
 @pytest.fixture
-def tables(monkeypatch):
-    monkeypatch.syspath_prepend(str(STUDY))
-    yield __import__("tables")
-    sys.modules.pop("tables")
+def tables(import_script):
+    return import_script(STUDY / "tables.py")
 
 
 def test_the_readme_shows_what_the_committed_results_say(tables):

@@ -282,7 +282,7 @@ def test_hollow_markers_and_triangles_are_explained(tmp_path):
     assert "▽ no volume in any seed" in title and "hollow" not in title
 
 
-def test_log_volumes_of_several_landscapes_and_of_older_files():
+def test_log_volumes_of_several_landscapes_and_of_older_files(tmp_path):
     many = [
         known.results(0, landscape, [m for m in known.LEVELS if m >= landscape]) for landscape in known.LEVELS
     ]
@@ -293,14 +293,9 @@ def test_log_volumes_of_several_landscapes_and_of_older_files():
     assert lines["+440"].get_ydata() == pytest.approx([known.log_volume(0, m, 440) for m in (440, 940)])
     old = {
         k: many[0][k]
-        for k in (
-            "log_exp_r_n_values",
-            "model_data_levels",
-            "loss_landscape_data_param",
-            "test_loss_values",
-            "loss_unit",
-        )
+        for k in ("log_exp_r_n_values", "model_data_levels", "loss_landscape_data_param", "test_loss_values")
     }
+    old = storage.load_results(storage.save_results(tmp_path / "results.json", old))
     assert len(marked(plots.log_volumes(old))) == 5
     assert len(marked(plots.volume_against_test_loss(old))) == 5
 

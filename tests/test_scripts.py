@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
-import sys
 from pathlib import Path
 
 import pytest
@@ -13,12 +11,5 @@ SCRIPTS = sorted([*ROOT.glob("benchmarks/*.py"), *ROOT.glob("experiments/*/*/*.p
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: str(script.relative_to(ROOT)))
-def test_a_script_can_be_imported(script, monkeypatch):
-    before = set(sys.modules)
-    monkeypatch.syspath_prepend(str(script.parent))
-    try:
-        importlib.import_module(script.stem)
-    finally:
-        siblings = {path.stem for path in script.parent.glob("*.py")}
-        for name in siblings & (set(sys.modules) - before):
-            del sys.modules[name]
+def test_a_script_can_be_imported(script, import_script):
+    assert import_script(script).__file__ == str(script)

@@ -108,7 +108,7 @@ class Fit:
         self.x, self.y, self.x_test, self.y_test = data
         self.trainees = list(trainees)
         self.device = self.x.device
-        self.stack = Stack([trainee.model.to(self.device) for trainee in trainees])
+        self.stack = Stack.of([trainee.model.to(self.device) for trainee in trainees])
         self.optimizer = OPTIMIZERS[settings.optimizer](settings.weight_decay)
         self.orders = {id(trainee): epoch_orders(trainee) for trainee in trainees}
         self.step_of_epoch = [0] * len(trainees)
@@ -258,9 +258,8 @@ class Fit:
         due = []
         for row in rows:
             trainee = self.trainees[row]
-            if (len(trainee.train_loss) - 1) % test_interval(
-                trainee.epochs, trainee.size, len(self.x_test)
-            ) == 0:
+            every = test_interval(trainee.epochs, trainee.size, len(self.x_test))
+            if (len(trainee.train_loss) - 1) % every == 0:
                 due.append(row)
             else:
                 trainee.test_loss.append(trainee.test_loss[-1])

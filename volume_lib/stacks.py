@@ -19,35 +19,43 @@ class Stack:
     gradient, is a fifth of it.
     """
 
-    def __init__(self, models: Sequence[nn.Module]):
-        # a single model is called as it is, which costs nothing extra
-        operands = len(models) > 1 and hasattr(models[0], "stacked_forward")
-        rows = [[_stored(p.detach(), operands).flatten() for p in model.parameters()] for model in models]
-        self._hold(models[0], torch.stack([torch.cat(row) for row in rows]), operands)
-
-    def _hold(self, template: nn.Module, parameters: Tensor, operands: bool) -> None:
+    def __init__(self, template: nn.Module, parameters: Tensor, operands: bool):
         self.template, self.parameters, self.operands = template, parameters, operands
         self.gradients = torch.zeros_like(parameters)
         self.named: dict[str, Tensor] = {}
-        columns = self._split(parameters)
+        columns = parameters.split([parameter.numel() for parameter in template.parameters()], dim=1)
         for (name, parameter), entries in zip(template.named_parameters(), columns, strict=True):
-            if len(parameters) == 1 and not operands:
+            if self.is_template:
                 self.named[name] = parameter.requires_grad_()
                 parameter.data = entries.view(parameter.shape)
-                continue
-            one = parameter.detach()[None]
-            shape = (as_operand(one) if operands else one).shape[1:]
-            self.named[name] = entries.view(len(parameters), *shape).requires_grad_()
+            else:
+                shape = self._as_held(parameter.detach()[None]).shape[1:]
+                self.named[name] = entries.view(len(parameters), *shape).requires_grad_()
 
-    def _split(self, rows: Tensor) -> tuple[Tensor, ...]:
-        """The columns of (..., n) that belong to each parameter."""
-        return rows.split([parameter.numel() for parameter in self.template.parameters()], dim=-1)
+    @classmethod
+    def of(cls, models: Sequence[nn.Module]) -> Stack:
+        """The stack of these models."""
+        operands = len(models) > 1 and hasattr(models[0], "stacked_forward")
+        columns = []
+        for same in zip(*(model.parameters() for model in models), strict=True):
+            stacked = torch.stack([parameter.detach() for parameter in same])
+            columns.append((as_operand(stacked) if operands else stacked).flatten(1))
+        return cls(models[0], torch.cat(columns, dim=1), operands)
+
+    @property
+    def is_template(self) -> bool:
+        """Whether the one model is the template itself: to call it as it is costs nothing extra."""
+        return len(self.parameters) == 1 and not self.operands
+
+    def _as_held(self, stacked: Tensor) -> Tensor:
+        """A parameter (M, ...) as the rows hold it; applied to that, as it was, but for a vector's shape."""
+        return as_operand(stacked) if self.operands else stacked
 
     def outputs(self, x: Tensor) -> Tensor:
         """(M, B, ...) outputs for (M, B, ...) inputs, differentiable in the parameters."""
         if self.operands:
             return self.template.stacked_forward(self.named, x)
-        if len(self.parameters) == 1:
+        if self.is_template:
             return self.template(x[0])[None]
         return vmap(lambda named, x: functional_call(self.template, named, (x,)))(self.named, x)
 
@@ -58,17 +66,15 @@ class Stack:
 
     def keep(self, rows: Tensor) -> Stack:
         """The models of these ``rows`` alone."""
-        kept = object.__new__(Stack)
-        kept._hold(self.template, self.parameters[rows], self.operands)
-        return kept
+        return Stack(self.template, self.parameters[rows], self.operands)
 
     def state_dict(self, row: int) -> dict[str, Tensor]:
         """A copy of one model's parameters and buffers, on the CPU."""
         state = {name: value.detach().cpu().clone() for name, value in self.template.state_dict().items()}
-        entries = self._split(self.parameters[row].detach().cpu())
-        for (name, parameter), own in zip(self.template.named_parameters(), entries, strict=True):
-            shape = _stored(parameter, self.operands).shape
-            state[name] = _stored(own.view(shape), self.operands).contiguous().clone()
+        if not self.is_template:
+            for name, parameter in self.template.named_parameters():
+                own = self._as_held(self.named[name].detach()[row : row + 1]).reshape(parameter.shape)
+                state[name] = own.cpu().clone(memory_format=torch.contiguous_format)
         return state
 
 
@@ -81,8 +87,3 @@ def as_operand(parameter: Tensor) -> Tensor:
     if parameter.dim() == 3:
         return parameter.mT
     return parameter.unsqueeze(1) if parameter.dim() == 2 else parameter
-
-
-def _stored(parameter: Tensor, operand: bool) -> Tensor:
-    """One model's parameter as a row of the stack holds it, and back: a matrix turned, or as it is."""
-    return parameter.mT if operand and parameter.dim() == 2 else parameter
