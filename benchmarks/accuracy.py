@@ -19,12 +19,12 @@ import torch
 from sweep import CASES, minima, settings
 from tqdm.auto import tqdm
 
-from volume_lib.crossings import Crossing
-from volume_lib.directions import draw_batch
-from volume_lib.fast_rays import FastRays
-from volume_lib.points import bracket
-from volume_lib.prediction import History
-from volume_lib.sweep import levels_of, open_rays
+from volume_lib.rays.directions import draw_batch
+from volume_lib.rays.fast import FastRays
+from volume_lib.search.crossings import Crossing
+from volume_lib.search.points import bracket
+from volume_lib.search.prediction import History
+from volume_lib.sweep.run import levels_of, open_rays
 
 POINTS = 2000
 MARGIN = 1e-5

@@ -24,11 +24,11 @@ from volume_lib import storage, volume
 from volume_lib.devices import processor_name
 from volume_lib.problems import get_problem
 from volume_lib.problems.base import Problem
+from volume_lib.problems.splits import make_dataset
+from volume_lib.rays.scaling import SCALINGS, compute_scale
 from volume_lib.records import Dataset, TrainedModel
-from volume_lib.scaling import SCALINGS, compute_scale
-from volume_lib.splits import make_dataset
-from volume_lib.sweep import run_sweep
-from volume_lib.training import train_models
+from volume_lib.sweep.run import run_sweep
+from volume_lib.training.runs import train_models
 
 CASES = {
     "swiss_roll": {

@@ -21,15 +21,15 @@ import numpy as np
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from volume_lib.crossings import Crossing, Grid
 from volume_lib.devices import processor_name, resolve_device
 from volume_lib.problems import get_problem
 from volume_lib.problems.base import Problem
+from volume_lib.problems.splits import make_dataset
 from volume_lib.records import Data, Dataset, TrainedModel
-from volume_lib.splits import make_dataset
-from volume_lib.sweep import levels_of, open_rays, walk
-from volume_lib.sweep_settings import SweepSettings
-from volume_lib.training import train_models
+from volume_lib.search.crossings import Crossing, Grid
+from volume_lib.sweep.run import levels_of, open_rays, walk
+from volume_lib.sweep.settings import SweepSettings
+from volume_lib.training.runs import train_models
 
 
 @dataclasses.dataclass(frozen=True)

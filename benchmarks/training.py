@@ -23,12 +23,12 @@ from torch import nn
 
 from volume_lib.devices import processor_name, resolve_device
 from volume_lib.errors import InputError
-from volume_lib.fitting import Settings
-from volume_lib.plans import Plan
 from volume_lib.problems import get_problem
 from volume_lib.problems.base import Problem
-from volume_lib.splits import make_dataset
-from volume_lib.training import Run, train_runs
+from volume_lib.problems.splits import make_dataset
+from volume_lib.training.loop import Settings
+from volume_lib.training.plan import Plan
+from volume_lib.training.runs import Run, train_runs
 
 SEEDS = (0, 1, 2)
 LEVELS = [0, 60, 160, 460, 960]

@@ -15,9 +15,9 @@ from volume_lib.batch.kernels import Execution
 from volume_lib.batch.resources import Resources
 from volume_lib.cli import app
 from volume_lib.problems import get_problem
-from volume_lib.splits import make_dataset
-from volume_lib.sweep import run_sweep
-from volume_lib.training import train_models
+from volume_lib.problems.splits import make_dataset
+from volume_lib.sweep.run import run_sweep
+from volume_lib.training.runs import train_models
 
 ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = [ROOT / "analyze_experiments_data.ipynb", *sorted((ROOT / "visualization").glob("*.ipynb"))]

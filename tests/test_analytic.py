@@ -9,11 +9,16 @@ import pytest
 import torch
 from torch import nn
 
-from volume_lib import diagnostics, storage, volume
-from volume_lib.crossings import Crossing
-from volume_lib.directions import reproduce_direction
+from volume_lib import storage, volume
 from volume_lib.errors import InputError
-from volume_lib.problems.analytic import (
+from volume_lib.problems.splits import make_dataset
+from volume_lib.problems.swiss_roll import SwissRoll
+from volume_lib.rays.directions import reproduce_direction
+from volume_lib.rays.scaling import compute_scale
+from volume_lib.records import TrainedModel
+from volume_lib.search.crossings import Crossing
+from volume_lib.sweep.run import run_sweep
+from volume_lib.validation.bodies import (
     box,
     cross_polytope,
     ellipsoid,
@@ -21,11 +26,7 @@ from volume_lib.problems.analytic import (
     quadratic_bowl,
     tilted_bowl,
 )
-from volume_lib.problems.swiss_roll import SwissRoll
-from volume_lib.records import TrainedModel
-from volume_lib.scaling import compute_scale
-from volume_lib.splits import make_dataset
-from volume_lib.sweep import run_sweep
+from volume_lib.volume import diagnostics
 
 
 def sweep_body(body, run_dir, *, directions, threshold, start=None, scaling="none", **settings):

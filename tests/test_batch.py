@@ -21,7 +21,7 @@ from volume_lib import batch, storage
 from volume_lib.batch import cluster, engine, folders, locks, resources, runner, shards, steps
 from volume_lib.batch.resources import Place, Resources
 from volume_lib.errors import InputError
-from volume_lib.experiment import read_experiment
+from volume_lib.experiment.file import read_experiment
 
 ROOT = Path(__file__).parents[1]
 ONE = Resources(threads=1)
@@ -513,10 +513,10 @@ def test_shards_cover_the_directions_once(tmp_path):
 
 def test_a_sharded_sweep_has_the_radii_of_a_whole_one(tmp_path):
     from volume_lib.problems import get_problem
-    from volume_lib.splits import make_dataset
-    from volume_lib.sweep import run_sweep
-    from volume_lib.training import train_models
-    from volume_lib.volume import threshold_radii
+    from volume_lib.problems.splits import make_dataset
+    from volume_lib.sweep.run import run_sweep
+    from volume_lib.training.runs import train_models
+    from volume_lib.volume.estimate import threshold_radii
 
     text = "train: {epochs: 200, dataset_quantities: [0, 20]}\nperturb: {shards: 2, num_directions: 11}\n"
     job = jobs(real_experiment(tmp_path, text))["perturb"]

@@ -8,9 +8,9 @@ import pytest
 from volume_lib import plots
 from volume_lib.batch.kernels import Execution
 from volume_lib.batch.resources import Resources
-from volume_lib.convergence import converge
 from volume_lib.errors import InputError
-from volume_lib.problems.analytic import log_spectrum, quadratic_bowl, tilted_bowl
+from volume_lib.validation.bodies import log_spectrum, quadratic_bowl, tilted_bowl
+from volume_lib.validation.convergence import converge
 
 NOTEBOOK = Path(__file__).resolve().parents[1] / "visualization" / "analytic_check.ipynb"
 

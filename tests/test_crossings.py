@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from volume_lib.crossings import Crossing, Grid
-from volume_lib.points import Points, Target, bracket
-from volume_lib.prediction import History
+from volume_lib.search.crossings import Crossing, Grid
+from volume_lib.search.points import Points, Target, bracket
+from volume_lib.search.prediction import History
 
 XRTOL = 1e-6
 

@@ -6,13 +6,13 @@ import torch
 from curvlinops import GGNLinearOperator
 from torch import nn
 
-from volume_lib import curvature
 from volume_lib.errors import InputError
-from volume_lib.models import CNN, MLP
-from volume_lib.problems.analytic import box, log_spectrum, quadratic_bowl
 from volume_lib.problems.images import Mnist
+from volume_lib.problems.networks import CNN, MLP
 from volume_lib.problems.swiss_roll import SwissRoll
-from volume_lib.scaling import compute_scale, filter_scale, log_det
+from volume_lib.rays import curvature
+from volume_lib.rays.scaling import compute_scale, filter_scale, log_det
+from volume_lib.validation.bodies import box, log_spectrum, quadratic_bowl
 
 
 def classifier(seed=0, samples=12):

@@ -10,19 +10,21 @@ from pathlib import Path
 
 import pytest
 
-from volume_lib import cutoffs, plans, splits, sweep, training, volume
+from volume_lib import cutoffs, sweep, training, volume
+from volume_lib.batch.check import check_against_data
 from volume_lib.batch.steps import NOTEBOOKS, template_path
 from volume_lib.errors import InputError
-from volume_lib.experiment import (
+from volume_lib.experiment.file import (
     STEPS,
     Experiment,
     RunSeeds,
-    check_against_data,
     parse_experiment,
     read_experiment,
 )
-from volume_lib.optimizers import OPTIMIZERS, SCHEDULES
-from volume_lib.sections import Perturb, Train
+from volume_lib.experiment.sections import Perturb, Train
+from volume_lib.problems import splits
+from volume_lib.training import plan as plans
+from volume_lib.training.optimizers import OPTIMIZERS, SCHEDULES
 
 EXAMPLE = """
 problem: mnist

@@ -8,9 +8,9 @@ import torch.nn.functional as F
 from torch.func import functional_call, stack_module_state, vmap
 
 from volume_lib.errors import InputError
-from volume_lib.models import CNN, GPT, MLP
 from volume_lib.problems import get_problem
-from volume_lib.stacks import as_operand
+from volume_lib.problems.networks import CNN, GPT, MLP
+from volume_lib.training.stacks import as_operand
 
 GENERATOR_SEED = 0
 

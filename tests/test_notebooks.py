@@ -13,13 +13,14 @@ import pytest
 import tiny_experiment as tiny
 import torch
 
-from volume_lib import batch, storage, volume_report
+from volume_lib import batch, storage
 from volume_lib.batch import runner, steps
 from volume_lib.batch.kernels import Execution
 from volume_lib.batch.resources import Resources
-from volume_lib.experiment import read_experiment
+from volume_lib.experiment.file import read_experiment
 from volume_lib.problems import data_root
-from volume_lib.volume import threshold_radii
+from volume_lib.volume import words as volume_report
+from volume_lib.volume.estimate import threshold_radii
 
 ROOT = Path(__file__).parents[1]
 TEMPLATES = [steps.template_path(step) for step in steps.NOTEBOOKS if step != "analysis"]

@@ -20,10 +20,10 @@ from torch import nn
 
 from volume_lib import analysis, plots, storage
 from volume_lib.errors import InputError
-from volume_lib.landscapes import Plane
 from volume_lib.plots import style
 from volume_lib.problems import get_problem
 from volume_lib.records import Sweep, TrainedModel
+from volume_lib.slices import Plane
 
 LEVELS = [0, 540, 1940, 5940]
 

@@ -9,6 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from volume_lib import plots
 from volume_lib.errors import InputError
 from volume_lib.problems import data_root, get_problem, problem_names
 from volume_lib.records import Data
@@ -415,7 +416,7 @@ def test_verify_prints_the_size_and_draws_samples(name, model_class, n, capsys, 
     if problem.sample_kind in ("images", "sequences"):  # their files may be missing
         data = stand_in(problem)
         monkeypatch.setattr(problem, "load", lambda root=None: data)
-    ax = problem.verify(model_class=model_class)
+    ax = plots.verify(problem, model_class=model_class)
     printed = capsys.readouterr().out
     assert f"{model_class} with {n:,} parameters" in printed
     assert "training" in printed and "untrained: loss" in printed

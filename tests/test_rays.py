@@ -10,13 +10,14 @@ import pytest
 import torch
 from torch import nn
 
-from volume_lib import fast_rays
-from volume_lib.directions import draw, draw_batch, norms, num_perturbed, reproduce_direction, unflatten
-from volume_lib.fast_rays import FastRays
-from volume_lib.models import CNN, GPT, MLP
+from volume_lib.parameters import num_perturbed, unflatten
 from volume_lib.problems import get_problem
-from volume_lib.rays import PlainRays
-from volume_lib.scaling import compute_scale
+from volume_lib.problems.networks import CNN, GPT, MLP
+from volume_lib.rays import fast as fast_rays
+from volume_lib.rays.directions import draw, draw_batch, norms, reproduce_direction
+from volume_lib.rays.fast import FastRays
+from volume_lib.rays.losses import PlainRays
+from volume_lib.rays.scaling import compute_scale
 
 SIZES = (3, 10, 33)
 

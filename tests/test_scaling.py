@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import nn
 
-from volume_lib.directions import num_perturbed, perturbed_names
 from volume_lib.errors import InputError
-from volume_lib.scaling import compute_scale, log_det
+from volume_lib.parameters import num_perturbed, perturbed_names
+from volume_lib.rays.scaling import compute_scale, log_det
 
 
 class Net(nn.Module):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from volume_lib.experiment import read_experiment
+from volume_lib.experiment.file import read_experiment
 from volume_lib.problems import get_problem, problem_names
 
 EXPERIMENTS = Path(__file__).parent.parent / "experiments"

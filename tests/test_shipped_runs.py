@@ -19,15 +19,15 @@ from volume_lib import batch, plots, storage
 from volume_lib.batch.folders import prepare_notebook
 from volume_lib.batch.steps import NOTEBOOKS, Job, jobs_of, read_notebook
 from volume_lib.errors import InputError
-from volume_lib.experiment import Experiment, read_experiment
+from volume_lib.experiment.file import Experiment, read_experiment
 from volume_lib.problems import data_root, get_problem
 from volume_lib.problems.images import ImageProblem
 from volume_lib.problems.modular_arithmetic import ModularArithmeticSquared
+from volume_lib.problems.splits import make_dataset
 from volume_lib.records import Data
-from volume_lib.splits import make_dataset
-from volume_lib.sweep import run_sweep
-from volume_lib.training import train_models
-from volume_lib.volume import estimate_volumes
+from volume_lib.sweep.run import run_sweep
+from volume_lib.training.runs import train_models
+from volume_lib.volume.estimate import estimate_volumes
 
 EXPERIMENTS = Path(__file__).parent.parent / "experiments"
 FOLDERS = sorted(path.parent for path in EXPERIMENTS.glob("*/*/experiment.yaml"))

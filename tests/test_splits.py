@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from volume_lib.errors import InputError
 from volume_lib.problems.base import Problem
+from volume_lib.problems.splits import make_dataset, noise_inputs
 from volume_lib.records import Data
-from volume_lib.splits import make_dataset, noise_inputs
 
 
 class Numbered(Problem):

@@ -14,14 +14,14 @@ import pytest
 import torch
 
 from volume_lib import storage
-from volume_lib.directions import draw_batch
 from volume_lib.errors import InputError
-from volume_lib.fast_rays import FastRays
 from volume_lib.problems import get_problem
-from volume_lib.scaling import compute_scale
-from volume_lib.splits import make_dataset
-from volume_lib.sweep import run_sweep
-from volume_lib.training import train_models
+from volume_lib.problems.splits import make_dataset
+from volume_lib.rays.directions import draw_batch
+from volume_lib.rays.fast import FastRays
+from volume_lib.rays.scaling import compute_scale
+from volume_lib.sweep.run import run_sweep
+from volume_lib.training.runs import train_models
 
 LEVELS = (0, 60, 340)
 SWEEP = {"num_directions": 40, "loss_thresholds": [0.1, 0.05]}
@@ -188,7 +188,7 @@ def test_another_largest_coefficient_is_another_sweep_where_rays_end_there(run, 
 def test_killed_at_ten_random_moments_and_resumed_gives_the_same_files(run, swept, tmp_path):
     program = (
         "import sys; from volume_lib import storage; from volume_lib.problems import get_problem\n"
-        "from volume_lib.sweep import run_sweep\n"
+        "from volume_lib.sweep.run import run_sweep\n"
         "models, dataset = storage.load_models_and_data(sys.argv[1])\n"
         "print('ready', flush=True)\n"
         "run_sweep(get_problem('swiss_roll'), models, dataset, sys.argv[2], num_directions=40,"

@@ -9,16 +9,17 @@ import pytest
 import torch
 from torch import nn
 
-from volume_lib import fitting, storage, training
+from volume_lib import storage, training
 from volume_lib.errors import InputError
-from volume_lib.fitting import Trainee, epoch_orders
-from volume_lib.models import MLP
-from volume_lib.optimizers import ASAM_ETA, OPTIMIZERS, SCHEDULES, sam_ascent
-from volume_lib.plans import Plan
 from volume_lib.problems.base import Problem
+from volume_lib.problems.networks import MLP
+from volume_lib.problems.splits import make_dataset
 from volume_lib.records import Data
-from volume_lib.splits import make_dataset
-from volume_lib.training import Run, joint_groups, train_models, train_runs
+from volume_lib.training import loop as fitting
+from volume_lib.training.loop import Trainee, epoch_orders
+from volume_lib.training.optimizers import ASAM_ETA, OPTIMIZERS, SCHEDULES, sam_ascent
+from volume_lib.training.plan import Plan
+from volume_lib.training.runs import Run, joint_groups, train_models, train_runs
 
 
 class TanhNet(nn.Module):

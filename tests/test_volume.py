@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from volume_lib import diagnostics, volume
+from volume_lib import volume
 from volume_lib.errors import InputError
 from volume_lib.records import Sweep
+from volume_lib.volume import diagnostics
 
 RADIUS = st.floats(1e-3, 1e3)
 RADII = st.lists(RADIUS, min_size=1, max_size=20).map(np.array)

@@ -3,8 +3,9 @@ import math
 import numpy as np
 import pytest
 
-from volume_lib import storage, volume, volume_report
+from volume_lib import storage, volume
 from volume_lib.records import Sweep
+from volume_lib.volume import words as volume_report
 
 
 def results(*, values, half=1.0, resolution=0.0, effective=400.0, censored=0, **extra):

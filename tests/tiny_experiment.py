@@ -7,7 +7,7 @@ from collections import Counter
 from pathlib import Path
 
 from volume_lib.batch.steps import NOTEBOOKS, Job, jobs_of
-from volume_lib.experiment import Experiment, read_experiment
+from volume_lib.experiment.file import Experiment, read_experiment
 
 FILES = {
     "train": ["models_and_data/dataset.pt", "models_and_data/model_additional_0.pt"],

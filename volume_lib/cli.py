@@ -16,7 +16,7 @@ from typing import Annotated, Any
 import typer
 
 from volume_lib.errors import InputError
-from volume_lib.experiment import FILE_NAME, STEPS, experiment_file, parse_experiment, read_experiment
+from volume_lib.experiment.file import FILE_NAME, STEPS, experiment_file, parse_experiment, read_experiment
 
 app = typer.Typer(
     add_completion=False,

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from .errors import InputError
+from volume_lib.errors import InputError
 
 
 def resolve_device(device: str) -> torch.device:

@@ -7,7 +7,7 @@ import math
 import numpy as np
 from numpy.typing import ArrayLike
 
-from .errors import InputError
+from volume_lib.errors import InputError
 
 
 def above(losses: ArrayLike, loss_threshold: float) -> np.ndarray:

@@ -14,7 +14,7 @@ from volume_lib import storage
 from volume_lib.analysis.table import COLUMNS, ExperimentResults
 from volume_lib.cutoffs import zero_volume_level
 from volume_lib.errors import InputError
-from volume_lib.experiment import FILE_NAME, read_experiment
+from volume_lib.experiment.file import FILE_NAME, read_experiment
 from volume_lib.records import ADDITIONAL
 
 _LISTS = {

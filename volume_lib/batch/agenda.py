@@ -9,7 +9,7 @@ from volume_lib.batch.runner import SKIPPED, StepResult
 from volume_lib.batch.shards import shard_count
 from volume_lib.batch.steps import NEEDS, Job, jobs_of, judge
 from volume_lib.errors import InputError
-from volume_lib.experiment import Experiment, RunSeeds
+from volume_lib.experiment.file import Experiment, RunSeeds
 
 
 @dataclass

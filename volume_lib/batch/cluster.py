@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from volume_lib import __version__
 from volume_lib.batch.resources import Place, cores, describe, places, visible_devices
 from volume_lib.errors import InputError
-from volume_lib.experiment import Experiment
+from volume_lib.experiment.file import Experiment
 
 if TYPE_CHECKING:
     from distributed import Client

@@ -22,6 +22,7 @@ from tqdm.auto import tqdm
 
 from volume_lib.batch import worker
 from volume_lib.batch.agenda import Task, choose_runs, make_agenda, tasks_of
+from volume_lib.batch.check import check_against_data
 from volume_lib.batch.cluster import connected, default_workers
 from volume_lib.batch.locks import Held, lock
 from volume_lib.batch.report import Report
@@ -29,7 +30,7 @@ from volume_lib.batch.resources import Place
 from volume_lib.batch.runner import BLOCKED, FAILED, STOPPED, StepResult, stop_all
 from volume_lib.batch.steps import Job, check_steps
 from volume_lib.errors import InputError
-from volume_lib.experiment import STEPS, check_against_data, read_experiment
+from volume_lib.experiment.file import STEPS, read_experiment
 
 if TYPE_CHECKING:
     from distributed import Client, Future

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from volume_lib import storage
+from volume_lib.batch.check import check_against_data
 from volume_lib.batch.locks import Held, lock
 from volume_lib.batch.steps import (
     KEY,
@@ -26,12 +27,11 @@ from volume_lib.batch.steps import (
     template_path,
 )
 from volume_lib.errors import InputError, near_match
-from volume_lib.experiment import (
+from volume_lib.experiment.file import (
     FILE_NAME,
     STEPS,
     Experiment,
     RunSeeds,
-    check_against_data,
     experiment_file,
     read_experiment,
 )

@@ -10,7 +10,7 @@ from volume_lib.batch.engine import run
 from volume_lib.batch.resources import Resources, cores
 from volume_lib.batch.steps import ANALYSIS_NOTEBOOK, template_path
 from volume_lib.errors import InputError
-from volume_lib.experiment import FILE_NAME
+from volume_lib.experiment.file import FILE_NAME
 
 
 def html_page(folder: str | Path, out: str | Path | None = None, *, code: bool = False) -> Path:

@@ -10,7 +10,7 @@ from volume_lib.batch.folders import experiments_under
 from volume_lib.batch.runner import BLOCKED, DONE, FAILED, SKIPPED, STOPPED, StepResult
 from volume_lib.batch.steps import Job, Verdict, jobs_of, judge
 from volume_lib.errors import InputError
-from volume_lib.experiment import STEPS
+from volume_lib.experiment.file import STEPS
 
 _COLOURS = {"done": "#d5efdc", "failed": "#f7d0cd", "running": "#d6e4f7"}
 _COLOURS |= {"interrupted": "#fbeed0", "pending": "#f2f2f2"}

@@ -108,7 +108,7 @@ def merge_shards(job: Job) -> None:
 
 def _compute(run_dir: str, out: str, parameters: dict[str, Any]) -> None:
     from volume_lib.problems import get_problem
-    from volume_lib.sweep import run_sweep
+    from volume_lib.sweep.run import run_sweep
 
     models, dataset = storage.load_models_and_data(Path(run_dir) / storage.MODELS_AND_DATA)
     paths = run_sweep(get_problem(dataset.problem, Path(run_dir)), models, dataset, out, **parameters)

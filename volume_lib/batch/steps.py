@@ -20,7 +20,7 @@ from typing import Any
 from volume_lib import __version__, storage
 from volume_lib.batch.locks import is_held
 from volume_lib.errors import InputError, near_match
-from volume_lib.experiment import STEPS, Experiment, RunSeeds
+from volume_lib.experiment.file import STEPS, Experiment, RunSeeds
 
 KEY = "volume_lib"
 """The entry of a notebook's metadata that is ours."""

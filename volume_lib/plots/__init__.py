@@ -28,7 +28,7 @@ from volume_lib.plots.run import (
     test_loss,
     training_curves,
 )
-from volume_lib.plots.samples import decision_boundary, samples
+from volume_lib.plots.samples import decision_boundary, samples, verify
 from volume_lib.plots.statistics import agreement, compare, power_law, rank_table, residuals
 from volume_lib.plots.style import data_label, level_styles, new_panels, save
 
@@ -66,6 +66,7 @@ __all__ = [
     "test_loss",
     "training_curves",
     "uncertainty",
+    "verify",
     "volume_against_data",
     "volume_against_landscape",
     "volume_against_test_loss",

@@ -23,7 +23,7 @@ from volume_lib.storage import write_bytes
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
-    from volume_lib.landscapes import Plane
+    from volume_lib.slices import Plane
 
 CONTOURS = 18
 FLOOR = 1e-6

@@ -1,6 +1,6 @@
 """Figures of threshold radii: their distribution, its tail, and which of them carry the volume.
 
-``radii`` maps a level to its (D,) radii or to :class:`volume_lib.volume.Radii`.
+``radii`` maps a level to its (D,) radii or to :class:`volume_lib.volume.estimate.Radii`.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def radii_histogram(
 ) -> Axes:
     """Distribution of the threshold radii of each minimum, with a tick at each one's largest radius.
 
-    ``radii`` maps a level to its (D,) radii or to :class:`volume_lib.volume.Radii`; the minima
+    ``radii`` maps a level to its (D,) radii or to :class:`volume_lib.volume.estimate.Radii`; the minima
     share their bins. Directions that never crossed (censored) stand at their lower bound and are
     counted in the legend.
     """

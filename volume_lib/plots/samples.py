@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -31,6 +32,29 @@ def samples(problem: Problem, x: Tensor, y: Tensor, ax: Axes | None = None) -> A
     )
     ax = style.new_axes(ax, height=0.95 if problem.sample_kind in ("points", "images", "pairs") else 0.6)
     return draw(problem, x.detach().cpu(), y.detach().cpu(), ax)
+
+
+def verify(
+    problem: Problem, root: Path | None = None, model_class: str | None = None, ax: Axes | None = None
+) -> Axes:
+    """Print what there is to know of a problem before a run, and draw some of its samples.
+
+    The parameter count, the number and shape of the samples, and the loss (nats) and accuracy of an
+    untrained model, which are those of guessing where data, model and loss fit together.
+    """
+    import torch
+
+    data = problem.load(root)
+    model = problem.build_model({}, 0, model_class)
+    x, y = data.x_test[:500], data.y_test[:500]
+    with torch.no_grad():
+        outputs = model(x)
+    print(problem.describe(model))
+    shape = tuple(data.x_train.shape[1:])
+    print(f"{len(data.x_train):,} training and {len(data.x_test):,} test samples of shape {shape}")
+    accuracy = problem.correct(outputs, y).mean()
+    print(f"untrained: loss {problem.loss(outputs, y):.3f}, accuracy {accuracy:.3f}")
+    return samples(problem, data.x_train, data.y_train, ax=ax)
 
 
 def decision_boundary(

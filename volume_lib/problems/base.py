@@ -23,16 +23,13 @@ import inspect
 import os
 from abc import ABC, abstractmethod
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from volume_lib.errors import InputError, near_match
 from volume_lib.records import Data
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
 
 
 def data_root() -> Path:
@@ -115,28 +112,6 @@ class Problem(ABC):
         """One line: the problem, the model's class and how many parameters it has (tied ones once)."""
         n = sum(parameter.numel() for parameter in model.parameters())
         return f"{self.name}: {type(model).__name__} with {n:,} parameters, {self.num_classes} classes"
-
-    def verify(
-        self, root: Path | None = None, model_class: str | None = None, ax: Axes | None = None
-    ) -> Axes:
-        """Print what there is to know before a run, and draw some samples.
-
-        The parameter count, the number and shape of the samples, and the loss (nats) and accuracy of an
-        untrained model, which are those of guessing where data, model and loss fit together.
-        """
-        from volume_lib import plots  # the only room that draws, and slow to enter
-
-        data = self.load(root)
-        model = self.build_model({}, 0, model_class)
-        x, y = data.x_test[:500], data.y_test[:500]
-        with torch.no_grad():
-            outputs = model(x)
-        print(self.describe(model))
-        shape = tuple(data.x_train.shape[1:])
-        print(f"{len(data.x_train):,} training and {len(data.x_test):,} test samples of shape {shape}")
-        accuracy = self.correct(outputs, y).mean()
-        print(f"untrained: loss {self.loss(outputs, y):.3f}, accuracy {accuracy:.3f}")
-        return plots.samples(self, data.x_train, data.y_train, ax=ax)
 
     def per_sample_loss(self, outputs: Tensor, y: Tensor) -> Tensor:
         """Cross-entropy in nats: ``outputs`` (N, num_classes) logits, ``y`` (N,) classes; returns (N,)."""

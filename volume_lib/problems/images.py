@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from volume_lib.models import CNN, MLP
 from volume_lib.problems.base import Problem, data_root
 from volume_lib.problems.files import find_or_download
+from volume_lib.problems.networks import CNN, MLP
 from volume_lib.records import Data
 
 

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from volume_lib.errors import InputError
-from volume_lib.models import GPT
 from volume_lib.problems.base import Problem, data_root
 from volume_lib.problems.files import find_or_download
+from volume_lib.problems.networks import GPT
 from volume_lib.records import Data
 
 URL = "https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare/input.txt"

@@ -10,8 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from volume_lib.models import MLP
 from volume_lib.problems.base import Problem
+from volume_lib.problems.networks import MLP
 from volume_lib.records import Data
 
 

@@ -24,9 +24,9 @@ from volume_lib import batch, cutoffs, storage, volume
 from volume_lib.batch.agenda import choose_runs
 from volume_lib.cli import parse_runs
 from volume_lib.devices import processor_name, resolve_device
-from volume_lib.experiment import read_experiment
+from volume_lib.experiment.file import read_experiment
 from volume_lib.problems import get_problem
-from volume_lib.sweep import run_sweep
+from volume_lib.sweep.run import run_sweep
 
 
 def run_study(seeds: str) -> None:

@@ -16,8 +16,8 @@ from scipy import stats
 
 from volume_lib import storage
 from volume_lib.analysis import ExperimentResults, fit_power_law, load_experiment
-from volume_lib.experiment import read_experiment
-from volume_lib.volume_report import order_line
+from volume_lib.experiment.file import read_experiment
+from volume_lib.volume.words import order_line
 
 HERE = Path(__file__).resolve().parent
 MEASURED = HERE / "study.json"

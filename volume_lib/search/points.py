@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from .thresholds import above, below
+from volume_lib.thresholds import above, below
 
 FLOAT32_MARGIN = 1e-4
 """Relative difference between a loss and a threshold that float32 is trusted to tell."""

@@ -1,7 +1,7 @@
 """How an estimate converges with the number of directions, on bodies whose volume is known.
 
-Every body is swept once, along the path of a network (:func:`volume_lib.sweep.run_sweep`, its file,
-:func:`volume_lib.volume.estimate_volumes`); smaller numbers of directions are the first ones of that sweep.
+Every body is swept once, along the path of a network (``run_sweep``, its file, ``estimate_volumes``); smaller
+numbers of directions are the first ones of that sweep.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ import numpy as np
 
 from volume_lib import storage, volume
 from volume_lib.errors import InputError
-from volume_lib.problems.analytic import Body
-from volume_lib.sweep import run_sweep
+from volume_lib.sweep.run import run_sweep
+from volume_lib.validation.bodies import Body
 
 
 @dataclass(frozen=True)

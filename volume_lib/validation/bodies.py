@@ -11,7 +11,7 @@ gauge               loss of ``z = A w``      log volume of ``{w : loss ≤ T}``,
 ==================  =======================  ==========================================
 
 with ``V_n`` the volume of the unit ball and ``A`` diagonal or dense. All are convex, so that the
-estimate of :mod:`volume_lib.volume` converges to exactly these numbers from any point inside.
+estimate of :mod:`volume_lib.volume.estimate` converges to exactly these numbers from any point inside.
 
 >>> import math
 >>> square = box([1.0, 3.0])  # |w_1| ≤ T, |w_2| ≤ 3T
@@ -33,7 +33,7 @@ from torch import Tensor, nn
 from volume_lib.errors import InputError
 from volume_lib.problems.base import Problem
 from volume_lib.records import Data, Dataset, TrainedModel
-from volume_lib.volume import log_ball_volume
+from volume_lib.volume.estimate import log_ball_volume
 
 GAUGES = ("ball", "box", "cross_polytope")
 

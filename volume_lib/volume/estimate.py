@@ -31,10 +31,10 @@ from typing import Any
 import numpy as np
 from scipy.special import logsumexp
 
-from volume_lib import diagnostics
 from volume_lib.errors import InputError
 from volume_lib.records import Sweep
 from volume_lib.thresholds import above, below, check_thresholds
+from volume_lib.volume import diagnostics
 
 
 @dataclass(frozen=True)
@@ -132,7 +132,7 @@ def estimate_volumes(
 
     Ranks follow :func:`scipy.stats.rankdata` (ties share their average rank) with 1 = largest.
     ``loss_predicts_minimas``, ``loss_ordering_violations`` and the diagnostics are defined in
-    :mod:`volume_lib.diagnostics`. With ``acc_threshold``, the same numbers for the first coefficient
+    :mod:`volume_lib.volume.diagnostics`. With ``acc_threshold``, the same numbers for the first coefficient
     whose accuracy falls below it. ``log_volume_values`` is left out where the files do not say the
     scaling's determinant, as older ones do not.
 

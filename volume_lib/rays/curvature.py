@@ -36,7 +36,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, hessian, vjp, vmap
 from tqdm.auto import tqdm
 
-from volume_lib.directions import flatten, num_perturbed, perturbed_names, perturbed_shapes, place, unflatten
+from volume_lib.parameters import flatten, num_perturbed, perturbed_names, perturbed_shapes, place, unflatten
 from volume_lib.problems.base import Problem
 
 RISE = 0.1

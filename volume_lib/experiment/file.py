@@ -10,8 +10,8 @@ defaults as its ``parameters`` cell::
     perturb: {num_directions: 500, loss_thresholds: [0.02, 0.05, 0.1]}
 
 Every mistake is an :class:`~volume_lib.errors.InputError` of one line: file, key, value, what would be right.
-:func:`read_experiment` checks the file alone; :func:`check_against_data` also builds the model and
-the data set that it asks for.
+:func:`read_experiment` checks the file alone; a batch also builds the model and the data set that it asks
+for before anything runs (:mod:`volume_lib.batch.check`).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import yaml
 from pydantic import BaseModel, Field, PrivateAttr, ValidationError, model_validator
 
 from volume_lib.errors import InputError, near_match
-from volume_lib.sections import Accuracy, Analysis, Cutoff, Perturb, Runs, Section, Train, Volume
+from volume_lib.experiment.sections import Accuracy, Analysis, Cutoff, Perturb, Runs, Section, Train, Volume
 from volume_lib.storage import run_name
 
 FILE_NAME = "experiment.yaml"
@@ -214,28 +214,3 @@ def _keys_at(where: list[str | int]) -> list[str]:
         found += getattr(found[0], "__args__", ()) if found else ()
         model = next(kind for kind in found if isinstance(kind, type) and issubclass(kind, BaseModel))
     return list(model.model_fields)
-
-
-# --- checking against the data
-
-
-def check_against_data(experiment: Experiment) -> None:
-    """Build the first run's model and data set, so that what cannot be is told before anything runs."""
-    from volume_lib.problems import get_problem
-    from volume_lib.splits import make_dataset
-
-    path = experiment.folder / FILE_NAME
-    train = experiment.parameters("train", experiment.run_seeds[0])
-    try:
-        problem = get_problem(experiment.problem, experiment.folder)
-        arguments = dict(experiment.model)
-        problem.build_model(arguments, train["model_seed"], arguments.pop("model_class", None))
-    except InputError as error:
-        raise InputError(f"{path}: {error}") from error
-    problem.load()  # a missing data set speaks for itself
-    names = ("base_data_size", "dataset_quantities", "dataset_type", "test_size")
-    names += ("base_imbalance", "additional_imbalance", "data_seed")
-    try:
-        make_dataset(problem, **{name: train[name] for name in names})
-    except InputError as error:
-        raise InputError(f"{path}: train.{error}") from error

@@ -16,19 +16,19 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from . import storage
-from .crossings import Crossing, Grid
-from .devices import resolve_device
-from .directions import draw_batch, norms
-from .errors import InputError
-from .fast_rays import FastRays
-from .points import Packed, Points, Target, bracket
-from .prediction import History
-from .problems.base import Problem
-from .rays import PlainRays
-from .records import Dataset, Sweep, TrainedModel
-from .scaling import compute_scale, log_det
-from .sweep_settings import SweepSettings
+from volume_lib import storage
+from volume_lib.devices import resolve_device
+from volume_lib.errors import InputError
+from volume_lib.problems.base import Problem
+from volume_lib.rays.directions import draw_batch, norms
+from volume_lib.rays.fast import FastRays
+from volume_lib.rays.losses import PlainRays
+from volume_lib.rays.scaling import compute_scale, log_det
+from volume_lib.records import Dataset, Sweep, TrainedModel
+from volume_lib.search.crossings import Crossing, Grid
+from volume_lib.search.points import Packed, Points, Target, bracket
+from volume_lib.search.prediction import History
+from volume_lib.sweep.settings import SweepSettings
 
 FIRST_BATCH, LARGEST_BATCH = 8, 256
 """Directions solved together: few at first, to learn from them, then as many as memory allows."""
@@ -67,7 +67,7 @@ def run_sweep(
         acc_threshold: if given, the first coefficient with an accuracy below it is searched too.
         search: ``"crossing"`` (solve, to a relative 1e-6), ``"grid"`` (the plain procedure: 100
             coefficients), or a :class:`Crossing` or :class:`Grid` of your own.
-        scaling: ``"filter"``, ``"none"`` or ``"curvature"`` (see :mod:`volume_lib.scaling`).
+        scaling: ``"filter"``, ``"none"`` or ``"curvature"`` (see :mod:`volume_lib.rays.scaling`).
         landscape_levels: landscapes to evaluate; default all ``dataset_quantities``.
         all_pairs: also evaluate models in landscapes of more data than they were trained on.
         max_coefficient: the largest coefficient tried; default 1 for the grid, 1000 for the crossing search.

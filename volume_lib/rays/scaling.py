@@ -6,7 +6,7 @@ The ray of a direction ``g`` is ``θ + c·S·g``. ``S`` does not change which lo
 =============  ==========================================================================================
 ``none``       ``S = 1``
 ``filter``     each output row's norm for parameters of two or more dimensions, 1 for the others
-``curvature``  ``∝ (curvature + damping)^(-1/2)``, determinant 1 (:mod:`volume_lib.curvature`)
+``curvature``  ``∝ (curvature + damping)^(-1/2)``, determinant 1 (:mod:`volume_lib.rays.curvature`)
 =============  ==========================================================================================
 """
 
@@ -17,10 +17,10 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from volume_lib import curvature
-from volume_lib.directions import num_perturbed, perturbed_names
 from volume_lib.errors import InputError
+from volume_lib.parameters import num_perturbed, perturbed_names
 from volume_lib.problems.base import Problem
+from volume_lib.rays import curvature
 
 
 def compute_scale(

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from .rays import Rays
+from volume_lib.rays.losses import Rays
 
 POINT_NOISE = 2e-7
 """Uncertainty of a point's ``log c`` from float32 losses."""

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .crossings import Crossing, Grid
-from .errors import InputError
-from .points import Target
-from .records import Sweep, TrainedModel
-from .scaling import SCALINGS
-from .thresholds import check_thresholds
+from volume_lib.errors import InputError
+from volume_lib.rays.scaling import SCALINGS
+from volume_lib.records import Sweep, TrainedModel
+from volume_lib.search.crossings import Crossing, Grid
+from volume_lib.search.points import Target
+from volume_lib.thresholds import check_thresholds
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class SweepSettings:
         perturbation_seed: int,
         max_coefficient: float | None,
     ) -> SweepSettings:
-        """Settings from the arguments of :func:`volume_lib.sweep.run_sweep`.
+        """Settings from the arguments of :func:`volume_lib.sweep.run.run_sweep`.
 
         Raises:
             InputError: one of them is impossible.

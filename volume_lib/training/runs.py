@@ -15,10 +15,10 @@ from tqdm.auto import tqdm
 from volume_lib import storage
 from volume_lib.devices import resolve_device
 from volume_lib.errors import InputError
-from volume_lib.fitting import Fit, Settings, Trainee
-from volume_lib.plans import Plan, Wanted, warn_of_strangers
 from volume_lib.problems.base import Problem
 from volume_lib.records import Dataset, TrainedModel
+from volume_lib.training.loop import Fit, Settings, Trainee
+from volume_lib.training.plan import Plan, Wanted, warn_of_strangers
 
 JOINT_LIMIT = 1_000_000
 """``joint="auto"`` stacks models up to this product of parameters and batch size: beyond it, the work in an

@@ -33,9 +33,9 @@ from typing import Any
 
 import numpy as np
 
-from .points import Points, Target, bracket
-from .prediction import History, Shape, fit_root
-from .rays import Rays
+from volume_lib.rays.losses import Rays
+from volume_lib.search.points import Points, Target, bracket
+from volume_lib.search.prediction import History, Shape, fit_root
 
 COLD_START = 1e-4
 """Where the very first ladder begins; if the loss is above a threshold there, it goes down instead."""

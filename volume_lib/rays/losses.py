@@ -6,7 +6,7 @@ one pass with per-sample losses over the largest gives the means of all by segme
 
 Two evaluators answer the same call, ``rays(rows, coefficients, landscape)`` after
 ``rays.load(directions)``: :class:`PlainRays`, here, puts the parameters into the model and runs it;
-:class:`volume_lib.fast_rays.FastRays` gives the same numbers to float rounding in a fraction of the time.
+:class:`volume_lib.rays.fast.FastRays` gives the same numbers to float rounding in a fraction of the time.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from .directions import flatten, perturbed_shapes, place
-from .problems.base import Problem
+from volume_lib.parameters import flatten, perturbed_shapes, place
+from volume_lib.problems.base import Problem
 
 PLAIN_ELEMENTS = 2**26
 """Activations (numbers) of the widest layer that a plain forward pass may hold: a quarter of a gigabyte."""

@@ -46,8 +46,8 @@ class MLP(nn.Module):
     def stacked_forward(self, parameters: Mapping[str, Tensor], x: Tensor) -> Tensor:
         """(M, N, output_dim) outputs of M networks of this shape for their inputs (M, N, ...).
 
-        ``parameters`` are stacked by name, as :func:`volume_lib.stacks.as_operand` turns them. What ``vmap``
-        of :meth:`forward` computes, in one operation for each layer.
+        ``parameters`` are stacked by name, as ``training.stacks.as_operand`` turns them. What
+        ``vmap`` of :meth:`forward` computes, in one operation for each layer.
         """
         return self.stacked_tail(parameters, self._stacked_layer(parameters, 0, x.flatten(2)))
 

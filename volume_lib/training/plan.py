@@ -11,11 +11,11 @@ from typing import Any
 
 from volume_lib import storage
 from volume_lib.errors import InputError, near_match
-from volume_lib.fitting import Settings
-from volume_lib.optimizers import OPTIMIZERS, SCHEDULES
 from volume_lib.problems.base import Problem
 from volume_lib.records import ADDITIONAL, Dataset, TrainedModel
-from volume_lib.training_rules import check_sam, check_varied
+from volume_lib.training.loop import Settings
+from volume_lib.training.optimizers import OPTIMIZERS, SCHEDULES
+from volume_lib.training.rules import check_sam, check_varied
 
 VARIES = ("batch_size", "epochs")
 

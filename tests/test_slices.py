@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 import torch
 
-from volume_lib import landscapes
-from volume_lib.directions import draw, flatten, num_perturbed
+from volume_lib import slices
 from volume_lib.errors import InputError
+from volume_lib.parameters import flatten, num_perturbed
 from volume_lib.problems import get_problem
-from volume_lib.scaling import compute_scale
+from volume_lib.rays.directions import draw
+from volume_lib.rays.scaling import compute_scale
 
 SIZES = [20, 50, 130]
 
@@ -35,31 +36,31 @@ def data(problem):
 
 @pytest.mark.parametrize("kind", ["through", "random"])
 def test_a_slice_agrees_with_direct_evaluation_at_ten_random_points(kind, problem, models, data, monkeypatch):
-    monkeypatch.setattr(landscapes, "BUDGET", 1_000_000)  # several batches of points
-    plane = landscapes.plane_through(*models) if kind == "through" else landscapes.random_plane(models[0])
+    monkeypatch.setattr(slices, "BUDGET", 1_000_000)  # several batches of points
+    plane = slices.plane_through(*models) if kind == "through" else slices.random_plane(models[0])
     generator = np.random.default_rng(5)
     a, b = np.sort(generator.uniform(-2, 2, 9)), np.sort(generator.uniform(-2, 2, 11))
     x, y = data
-    losses = landscapes.plane_losses(problem, models[0], plane, a, b, x, y, SIZES)
+    losses = slices.plane_losses(problem, models[0], plane, a, b, x, y, SIZES)
     assert losses.shape == (3, 11, 9)
     for _ in range(10):
         i, j, k = generator.integers(9), generator.integers(11), generator.integers(3)
-        direct = landscapes.moved(models[0], plane.point(float(a[i]), float(b[j])))
+        direct = slices.moved(models[0], plane.point(float(a[i]), float(b[j])))
         with torch.no_grad():
             expected = problem.loss(direct(x[: SIZES[k]]), y[: SIZES[k]])
         assert losses[k, j, i] == pytest.approx(float(expected), rel=2e-5)
 
 
 def test_all_samples_are_the_default(problem, models, data):
-    plane = landscapes.random_plane(models[1])
+    plane = slices.random_plane(models[1])
     at = np.array([0.0])
-    loss = landscapes.plane_losses(problem, models[1], plane, at, at, *data)
+    loss = slices.plane_losses(problem, models[1], plane, at, at, *data)
     with torch.no_grad():
         assert loss[0, 0, 0] == pytest.approx(float(problem.loss(models[1](data[0]), data[1])), rel=1e-5)
 
 
 def test_distances_in_the_plane_are_distances_between_parameters(models):
-    plane = landscapes.plane_through(*models)
+    plane = slices.plane_through(*models)
     flats = [flatten(model) for model in models]
     for i, j in ((0, 1), (0, 2), (1, 2)):
         distance = float(np.linalg.norm(plane.anchors[i] - plane.anchors[j]))
@@ -71,30 +72,30 @@ def test_distances_in_the_plane_are_distances_between_parameters(models):
 
 
 def test_a_line_of_a_random_plane_is_the_ray_of_its_seed(models):
-    plane = landscapes.random_plane(models[0], seeds=(3, 4))
+    plane = slices.random_plane(models[0], seeds=(3, 4))
     ray = flatten(models[0]) + 0.7 * compute_scale("filter", models[0]) * draw(3, num_perturbed(models[0]))
     assert torch.allclose(plane.point(0.7, 0.0), ray)
 
 
 def test_moved_leaves_the_model_alone(models):
     before = flatten(models[0]).clone()
-    copied = landscapes.moved(models[0], before + 1)
+    copied = slices.moved(models[0], before + 1)
     assert torch.equal(flatten(models[0]), before) and torch.equal(flatten(copied), before + 1)
 
 
 def test_what_is_no_plane_is_refused(problem, models, data):
     with pytest.raises(InputError, match="one line"):
-        landscapes.plane_through(models[0], models[1], models[1])
+        slices.plane_through(models[0], models[1], models[1])
     with pytest.raises(InputError, match="one line"):
-        landscapes.plane_through(models[0], models[0], models[1])
+        slices.plane_through(models[0], models[0], models[1])
     with pytest.raises(InputError, match="same shape"):
-        landscapes.plane_through(models[0], models[1], problem.build_model({"hidden_dims": [8]}, seed=0))
+        slices.plane_through(models[0], models[1], problem.build_model({"hidden_dims": [8]}, seed=0))
     with pytest.raises(InputError, match="different directions"):
-        landscapes.random_plane(models[0], seeds=(1, 1))
+        slices.random_plane(models[0], seeds=(1, 1))
     with pytest.raises(InputError, match="sizes"):
-        plane = landscapes.random_plane(models[0])
-        landscapes.plane_losses(problem, models[0], plane, np.zeros(1), np.zeros(1), *data, sizes=[131])
+        plane = slices.random_plane(models[0])
+        slices.plane_losses(problem, models[0], plane, np.zeros(1), np.zeros(1), *data, sizes=[131])
 
 
 def test_the_docstring_s_example():
-    assert doctest.testmod(landscapes).failed == 0
+    assert doctest.testmod(slices).failed == 0

@@ -16,9 +16,9 @@ import torch
 from torch import Tensor, nn
 
 from volume_lib.errors import InputError
-from volume_lib.optimizers import OPTIMIZERS, SCHEDULES, sam_ascent
 from volume_lib.problems.base import Problem
-from volume_lib.stacks import Stack
+from volume_lib.training.optimizers import OPTIMIZERS, SCHEDULES, sam_ascent
+from volume_lib.training.stacks import Stack
 
 EVALUATION_BATCH = 1_000
 """Samples that are evaluated at once: enough to fill the cores, few enough for a transformer's memory."""
@@ -26,7 +26,7 @@ EVALUATION_BATCH = 1_000
 
 @dataclass(frozen=True)
 class Settings:
-    """How models are trained; the names are those of :func:`volume_lib.training.train_models`."""
+    """How models are trained; the names are those of :func:`volume_lib.training.runs.train_models`."""
 
     optimizer: str = "adam"
     learning_rate: float = 1e-3

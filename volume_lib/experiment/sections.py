@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from volume_lib.training_rules import check_sam, check_varied
+from volume_lib.training.rules import check_sam, check_varied
 
 
 def _no_bool(value: Any) -> Any:

@@ -1,6 +1,6 @@
 """Volumes in words: a table of the minima with what each number is worth, and which order is beyond doubt.
 
-Both read a ``results.json`` as :func:`volume_lib.volume.estimate_volumes` returns it or
+Both read a ``results.json`` as :func:`volume_lib.volume.estimate.estimate_volumes` returns it or
 :func:`volume_lib.storage.load_results` reads it.
 """
 

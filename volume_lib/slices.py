@@ -24,11 +24,12 @@ import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from volume_lib.directions import draw, flatten, num_perturbed, perturbed_shapes, place
 from volume_lib.errors import InputError
-from volume_lib.fast_rays import FastRays
+from volume_lib.parameters import flatten, num_perturbed, perturbed_shapes, place
 from volume_lib.problems.base import Problem
-from volume_lib.scaling import compute_scale
+from volume_lib.rays.directions import draw
+from volume_lib.rays.fast import FastRays
+from volume_lib.rays.scaling import compute_scale
 
 BUDGET = 2**28
 """Bytes that the points of a slice which are evaluated together may take."""

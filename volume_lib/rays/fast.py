@@ -21,10 +21,10 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
-from .directions import unflatten
-from .problems.base import Problem
-from .rays import Evaluator, exact_convolutions
-from .stacks import as_operand
+from volume_lib.parameters import unflatten
+from volume_lib.problems.base import Problem
+from volume_lib.rays.losses import Evaluator, exact_convolutions
+from volume_lib.training.stacks import as_operand
 
 CHUNK_ELEMENTS = 2**21
 """Activations (numbers) that one chunk holds at its widest layer: 8 MB, which a shared cache holds. Smaller
@@ -165,7 +165,7 @@ class FastRays(Evaluator):
         stride: int = 1,
         precise: bool = False,
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Mean losses and accuracies: see :class:`volume_lib.rays.Rays`."""
+        """Mean losses and accuracies: see :class:`volume_lib.rays.losses.Rays`."""
         if precise and self.has_precise(landscape):
             return self.twin(rows, coefficients, landscape, stride)
         samples = -(-self.sizes[landscape] // stride)

@@ -1,0 +1,27 @@
+"""Does what an experiment asks for exist? Its model and its data set are built before anything runs."""
+
+from __future__ import annotations
+
+from volume_lib.errors import InputError
+from volume_lib.experiment.file import FILE_NAME, Experiment
+from volume_lib.problems import get_problem
+from volume_lib.problems.splits import make_dataset
+
+
+def check_against_data(experiment: Experiment) -> None:
+    """Build the first run's model and data set, so that what cannot be is told before anything runs."""
+    path = experiment.folder / FILE_NAME
+    train = experiment.parameters("train", experiment.run_seeds[0])
+    try:
+        problem = get_problem(experiment.problem, experiment.folder)
+        arguments = dict(experiment.model)
+        problem.build_model(arguments, train["model_seed"], arguments.pop("model_class", None))
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
+    problem.load()  # a missing data set speaks for itself
+    names = ("base_data_size", "dataset_quantities", "dataset_type", "test_size")
+    names += ("base_imbalance", "additional_imbalance", "data_seed")
+    try:
+        make_dataset(problem, **{name: train[name] for name in names})
+    except InputError as error:
+        raise InputError(f"{path}: train.{error}") from error

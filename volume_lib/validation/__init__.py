@@ -1,0 +1,11 @@
+"""Bodies of known volume, and the convergence of the estimators on them."""
+
+from volume_lib._lazy import lazy
+
+__getattr__, __all__ = lazy(
+    __name__,
+    {
+        "bodies": "Body box cross_polytope ellipsoid log_spectrum quadratic_bowl tilted_bowl",
+        "convergence": "Convergence converge",
+    },
+)
