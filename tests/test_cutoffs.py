@@ -79,3 +79,16 @@ def test_a_thinned_curve_is_short_and_keeps_its_crossings_exact():
     assert thin["samples"][-1] == 20_000 and 60 in thin["samples"]
     for threshold in (5e-4, 9e-4):
         assert cutoffs.zero_volume_level(thin, threshold) == cutoffs.zero_volume_level(entry, threshold)
+
+
+def test_a_curve_thinned_again_keeps_its_own_numbers_of_samples():
+    rng = np.random.default_rng(1)
+    curve = np.cumsum(rng.exponential(0.1, 5_000) * (rng.random(5_000) < 0.02)) / np.arange(1, 5_001)
+    entry = {"additional_data": 0, "base_train_size": 60, "loss_curve": curve.tolist()}
+    once = cutoffs.thinned({"Model_0": entry}, [9e-4, 2e-3])
+    assert cutoffs.thinned(once, [9e-4, 2e-3]) == once
+    shorter = cutoffs.thinned(once, [2e-3], points=20)["Model_0"]
+    assert [curve[s - 1] for s in shorter["samples"]] == shorter["loss_curve"]
+    assert len(shorter["samples"]) < len(once["Model_0"]["samples"]) and 60 in shorter["samples"]
+    assert shorter["samples"][0] == 1 and shorter["samples"][-1] == 5_000
+    assert cutoffs.zero_volume_level(shorter, 2e-3) == cutoffs.zero_volume_level(entry, 2e-3)

@@ -53,18 +53,20 @@ def thinned(
 
     Each entry gains ``samples``, the numbers of samples at which its ``loss_curve`` is given, evenly spaced
     in their logarithm. The crossings of ``loss_thresholds``, both sides of each, are among them, so that
-    :func:`zero_volume_level` stays exact. :mod:`volume_lib.analysis` and the figures read both kinds.
+    :func:`zero_volume_level` stays exact. A curve that is thinned already keeps its numbers of samples:
+    thinned again as before, it stays as it is. :mod:`volume_lib.analysis` and the figures read both kinds.
     """
     result = {}
     for name, entry in cutoffs.items():
         curve = np.asarray(entry["loss_curve"], dtype=np.float64)
-        keep = {entry["base_train_size"] - 1, len(curve) - 1}
-        keep |= set((np.geomspace(1, len(curve), points).round().astype(int) - 1).tolist())
+        samples = curve_samples(entry)
+        wanted = np.geomspace(samples[0], samples[-1], points).round()
+        keep = set(np.searchsorted(samples, [entry["base_train_size"], *wanted]).tolist())
         for threshold in loss_thresholds:
             crossings = np.flatnonzero(np.diff((curve <= threshold).astype(int)))
             keep |= {*crossings.tolist(), *(crossings + 1).tolist()}
         at = sorted(keep)
-        thin = {"samples": [i + 1 for i in at], "loss_curve": [entry["loss_curve"][i] for i in at]}
+        thin = {"samples": samples[at].tolist(), "loss_curve": [entry["loss_curve"][i] for i in at]}
         result[name] = {**entry, **thin}
     return result
 
