@@ -1,4 +1,4 @@
-"""What the repository keeps of its experiments: summaries, cutoffs, quoted numbers, rebuilt from the files."""
+"""What the repository keeps of its experiments: summaries, cutoffs and quoted numbers come from its files."""
 
 from __future__ import annotations
 
