@@ -1,3 +1,3 @@
 """volume_lib: how much of parameter space do the minima of neural networks occupy?"""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

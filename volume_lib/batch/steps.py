@@ -11,7 +11,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -127,13 +126,13 @@ def check_steps(names: Iterable[str]) -> list[str]:
 
 
 def template_path(step: str) -> Path:
-    """The notebook that runs are cloned from: in a checkout beside the package, else as installed."""
-    checkout = Path(__file__).resolve().parents[2]
-    installed = Path(sys.prefix) / "share" / "volume_lib"
-    inside = NOTEBOOKS[step] if step == "analysis" else Path("template") / NOTEBOOKS[step]
-    found = next((root / inside for root in (checkout, installed) if (root / inside).is_file()), None)
+    """The notebook that runs are cloned from: inside the installed package, else beside it in a checkout."""
+    package = Path(__file__).resolve().parents[1]
+    name = NOTEBOOKS[step]
+    places = [package / "notebooks", package.parent if step == "analysis" else package.parent / "template"]
+    found = next((place / name for place in places if (place / name).is_file()), None)
     if found is None:
-        raise InputError(f"{checkout / inside}: the notebook template is missing; install volume_lib again")
+        raise InputError(f"{places[0] / name}: the notebook template is missing; install volume_lib again")
     return found
 
 
