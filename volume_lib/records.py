@@ -96,6 +96,8 @@ class Sweep:
     ``perturbation_norm`` (float, of the unscaled direction).
     ``model_trained_data`` is the level that the model was trained at; ``key`` and ``value`` say
     what varies between the experiment's models, as in :class:`TrainedModel`. ``loss_unit`` is the problem's.
+    ``samples_digest`` and ``problem_digest`` say which samples and which loss made it (``""``: an older file
+    does not say).
     """
 
     wiggle_results: Sequence[dict[str, Any]]
@@ -116,4 +118,6 @@ class Sweep:
     key: str = ADDITIONAL
     value: int = 0
     loss_unit: str = "nats"
+    samples_digest: str = ""
+    problem_digest: str = ""
     format_version: int = 1

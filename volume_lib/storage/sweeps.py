@@ -51,7 +51,7 @@ def load_sweep(path: str | Path) -> Sweep:
     require(path, arrays, (*_SWEEP_KEYS, "state_dict"), PERTURB_NOTEBOOK)
     older = {"scaling": "filter", "search": "grid", "log_det_scaling": math.nan, "train_loss": math.nan}
     older |= {"loss_thresholds": [], "acc_threshold": None, "key": ADDITIONAL, "format_version": 0}
-    older["loss_unit"] = "nats"
+    older |= {"loss_unit": "nats", "samples_digest": "", "problem_digest": ""}
     older["value"] = arrays["model_trained_data"]
     content: dict[str, Any] = {}
     for field in fields(Sweep):

@@ -7,6 +7,7 @@ drawn again from their seeds whenever they are needed: only what the files hold 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from volume_lib import storage
 from volume_lib.devices import resolve_device
 from volume_lib.errors import InputError
 from volume_lib.problems.base import Problem
+from volume_lib.problems.provenance import level_digest, problem_digest
 from volume_lib.rays.directions import draw_batch, norms
 from volume_lib.rays.fast import FastRays
 from volume_lib.rays.losses import PlainRays
@@ -54,8 +56,9 @@ def run_sweep(
 ) -> list[Path]:
     """Evaluate all models along random rays in all landscapes and write one file for each pair.
 
-    A model whose files are all there, written with the same settings from the same weights, is passed over:
-    an interrupted sweep resumes at the first model that is not complete.
+    A model whose files are all there, written with the same settings from the same weights, samples and loss,
+    is passed over: an interrupted sweep resumes at the first model that is not complete. Files of older
+    versions do not name samples and loss: there the loss of the minimum itself must agree.
 
     Args:
         problem: gives the per-sample loss and accuracy.
@@ -91,6 +94,8 @@ def run_sweep(
     )
     device = resolve_device(device)
     plan = _plan(models, dataset, landscape_levels, all_pairs)
+    loss_digest = problem_digest(problem)
+    digests = {level: level_digest(dataset, level) for level in sorted({lv for _, own in plan for lv in own})}
     paths = []
     with _progress(plan, dataset, len(settings.seeds)) as bar:
         for trained, own in plan:
@@ -99,11 +104,13 @@ def run_sweep(
                 for level in own
             ]
             bar.set_description(f"{trained.key} {trained.value}")
-            if all(_is_done(path, settings, trained) for path in files):
+            made_from = {level: (digests[level], loss_digest) for level in own}
+            if _are_done(files, settings, problem, trained, dataset, made_from):
                 bar.update(len(settings.seeds) * (dataset.base_data_size + own[-1]))
             else:
                 sweeps = sweep_model(problem, trained, dataset, own, settings, device, memory_budget, bar)
                 for path, sweep in zip(files, sweeps, strict=True):
+                    sweep.samples_digest, sweep.problem_digest = made_from[sweep.additional_data]
                     storage.save_sweep(path, sweep)
             paths += files
     return paths
@@ -278,10 +285,45 @@ def _progress(plan, dataset: Dataset, num_directions: int) -> tqdm:
     return tqdm(total=total, unit="sample·ray", unit_scale=True)
 
 
-def _is_done(path: Path, settings: SweepSettings, trained: TrainedModel) -> bool:
-    if not path.exists():
+def _are_done(
+    paths: Sequence[Path],
+    settings: SweepSettings,
+    problem: Problem,
+    trained: TrainedModel,
+    dataset: Dataset,
+    made_from: dict[int, tuple[str, str]],
+) -> bool:
+    """Whether a model's files are all there, made with these settings, weights, samples and loss."""
+    if not all(path.exists() for path in paths):
         return False
     try:
-        return settings.wrote(storage.load_sweep(path), trained)
+        sweeps = [storage.load_sweep(path) for path in paths]
     except InputError:
         return False  # damaged, or not a sweep: written again
+    for sweep, origin in zip(sweeps, made_from.values(), strict=True):
+        said = (sweep.samples_digest, sweep.problem_digest)
+        if not settings.wrote(sweep, trained) or any(
+            a not in ("", b) for a, b in zip(said, origin, strict=True)
+        ):
+            return False
+    if all(sweep.samples_digest and sweep.problem_digest for sweep in sweeps):
+        return True
+    losses = _losses_at_zero(problem, trained, dataset, list(made_from))
+    return all(  # an older file does not say what made it
+        math.isclose(sweep.wiggle_results[0]["loss"][0], loss, rel_tol=1e-3, abs_tol=1e-6)
+        for sweep, loss in zip(sweeps, losses, strict=True)
+    )
+
+
+def _losses_at_zero(
+    problem: Problem, trained: TrainedModel, dataset: Dataset, levels: Sequence[int], chunk: int = 1000
+) -> list[float]:
+    """The minimum's own loss in each landscape: what every ray of its files must begin with."""
+    x, y = dataset.upto(max(levels))
+    with torch.no_grad():
+        parts = [
+            problem.per_sample_loss(trained.model(x[i : i + chunk].clone()), y[i : i + chunk]).double()
+            for i in range(0, len(x), chunk)
+        ]
+    losses = torch.cat(parts)
+    return [losses[: dataset.base_data_size + level].mean().item() for level in levels]

@@ -15,6 +15,9 @@ from volume_lib.search.crossings import Crossing, Grid
 from volume_lib.search.points import Target
 from volume_lib.thresholds import check_thresholds
 
+MAX_SEED = 2**63
+"""Seeds of directions lie below: files hold them as signed 64-bit numbers."""
+
 
 @dataclass(frozen=True)
 class SweepSettings:
@@ -45,6 +48,11 @@ class SweepSettings:
         """
         if num_directions < 1:
             raise InputError(f"num_directions must be at least 1; got {num_directions}")
+        if perturbation_seed < 0 or perturbation_seed + num_directions > MAX_SEED:
+            raise InputError(
+                f"perturbation_seed must lie between 0 and 2^63 less the number of directions, "
+                f"{num_directions}; got {perturbation_seed}"
+            )
         if not len(loss_thresholds) or not all(0 < value < math.inf for value in loss_thresholds):
             raise InputError(f"loss_thresholds must be a list of positive numbers; got {loss_thresholds}")
         check_thresholds(None, acc_threshold)

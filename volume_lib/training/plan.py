@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -12,12 +11,16 @@ from typing import Any
 from volume_lib import storage
 from volume_lib.errors import InputError, near_match
 from volume_lib.problems.base import Problem
+from volume_lib.problems.provenance import level_digest, problem_digest, tensors_digest
 from volume_lib.records import ADDITIONAL, Dataset, TrainedModel
 from volume_lib.training.loop import Settings
 from volume_lib.training.optimizers import OPTIMIZERS, SCHEDULES
 from volume_lib.training.rules import check_sam, check_varied
 
 VARIES = ("batch_size", "epochs")
+
+_NEWER = ("test_digest", "problem_digest")
+"""Settings that older files do not record, and are not asked for."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +78,9 @@ class Plan:
         if self.vary == "epochs" and self.settings.lr_schedule:
             record["schedule_epochs"] = self.epochs
         record |= {"base_data_size": dataset.base_data_size, "data_seed": dataset.data_seed}
-        record["data_digest"] = _digest(dataset, level)
+        record["data_digest"] = level_digest(dataset, level)
+        record["test_digest"] = tensors_digest([dataset.x_test, dataset.y_test])
+        record["problem_digest"] = problem_digest(self.problem)
         identity = {
             "model_class": self.model_class(),
             "model_kwargs": self.model_kwargs(),
@@ -116,7 +121,8 @@ class Wanted:
         except InputError as error:
             warnings.warn(f"{error}; it is trained anew", stacklevel=4)
             return None
-        same = (found.settings, found.key, found.value) == (self.settings, self.key, self.value)
+        settings = {name: self.settings[name] for name in _NEWER if name in self.settings} | found.settings
+        same = (settings, found.key, found.value) == (self.settings, self.key, self.value)
         return found if same and all(getattr(found, k) == v for k, v in self.identity.items()) else None
 
 
@@ -153,11 +159,3 @@ def warn_of_strangers(folder: Path, wanted: list[Wanted]) -> None:
             "analysed with the others",
             stacklevel=4,
         )
-
-
-def _digest(dataset: Dataset, level: int) -> str:
-    """What the samples of ``level`` are, in 16 letters."""
-    digest = hashlib.blake2b(digest_size=8)
-    for part in dataset.upto(level):
-        digest.update(part.contiguous().numpy())
-    return digest.hexdigest()

@@ -1,0 +1,164 @@
+"""What is read is what made it; what is a user's stays; what is stale is seen."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from volume_lib import storage
+from volume_lib.errors import InputError
+from volume_lib.problems import get_problem, provenance
+from volume_lib.problems.splits import make_dataset
+from volume_lib.problems.swiss_roll import SwissRoll
+from volume_lib.sweep.run import run_sweep
+from volume_lib.training.runs import train_models
+
+TINY = {"hidden_dims": [4], "output_dim": 1, "input_dim": 2}
+
+
+def tiny_dataset(problem=None, **more):
+    sizes = {"base_data_size": 8, "dataset_quantities": [0, 4], "data_seed": 1, "test_size": 20}
+    return make_dataset(problem or get_problem("swiss_roll"), **{**sizes, **more})
+
+
+def tiny_models(folder: Path, dataset, problem=None, **more):
+    settings = {"model": TINY, "model_seed": 0, "epochs": 30, "batch_size": 8, "learning_rate": 0.05}
+    problem = problem or get_problem("swiss_roll")
+    return train_models(problem, dataset, folder=folder / "models_and_data", **{**settings, **more})
+
+
+def sweep(run: Path, models, dataset, problem=None, **more):
+    settings = {"num_directions": 3, "loss_thresholds": [1.0], **more}
+    return run_sweep(problem or get_problem("swiss_roll"), models, dataset, run, **settings)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A run by hand: its folder, models and data; never written to by a test."""
+    run = tmp_path_factory.mktemp("run")
+    dataset = tiny_dataset()
+    return run, tiny_models(run, dataset), dataset
+
+
+class Tripled(SwissRoll):
+    def per_sample_loss(self, outputs, y):
+        return 3 * super().per_sample_loss(outputs, y)
+
+
+# --- a sweep again in the same folder
+
+
+def radii(path: Path) -> np.ndarray:
+    return np.array([ray["coefficients"][-1] for ray in storage.load_sweep(path).wiggle_results])
+
+
+def test_a_sweep_on_other_data_or_with_another_loss_is_computed(trained, tmp_path):
+    _, models, dataset = trained
+    paths = sweep(tmp_path, models, dataset)
+    before = [path.stat().st_mtime_ns for path in paths]
+    assert [path.stat().st_mtime_ns for path in sweep(tmp_path, models, dataset)] == before
+    other_data = tiny_dataset(data_seed=2)
+    other_targets = replace(dataset, y_base_train=1 - dataset.y_base_train)
+    for given, problem in ((other_data, None), (other_targets, None), (dataset, Tripled()), (dataset, None)):
+        for again, fresh in zip(
+            sweep(tmp_path, models, given, problem),
+            sweep(tmp_path / "fresh" / str(id(given)), models, given, problem),
+            strict=True,
+        ):
+            np.testing.assert_array_equal(radii(again), radii(fresh))
+
+
+def test_an_older_file_without_digests_counts_while_its_own_loss_agrees(trained, tmp_path):
+    _, models, dataset = trained
+    paths = sweep(tmp_path, models, dataset)
+    for path in paths:
+        old = storage.load_sweep(path)
+        old.samples_digest = old.problem_digest = ""
+        storage.save_sweep(path, old)
+    before = [path.stat().st_mtime_ns for path in paths]
+    assert [path.stat().st_mtime_ns for path in sweep(tmp_path, models, dataset)] == before
+    after = [path.stat().st_mtime_ns for path in sweep(tmp_path, models, dataset, Tripled())]
+    assert all(a != b for a, b in zip(after, before, strict=True))
+
+
+@pytest.mark.parametrize("seed", [-1, 2**63 - 2, 2**64])
+def test_seeds_of_directions_that_cannot_be_stored(trained, tmp_path, seed):
+    _, models, dataset = trained
+    with pytest.raises(InputError, match="perturbation_seed"):
+        sweep(tmp_path, models, dataset, perturbation_seed=seed)
+    assert not list(tmp_path.iterdir())
+
+
+# --- training again
+
+
+def test_a_training_is_repeated_when_test_set_or_loss_changed(tmp_path):
+    first = tiny_models(tmp_path, tiny_dataset())
+    assert tiny_models(tmp_path, tiny_dataset())[0].test_loss == first[0].test_loss
+    wider = tiny_models(tmp_path, tiny_dataset(test_size=200))
+    fresh = tiny_models(tmp_path / "fresh", tiny_dataset(test_size=200))
+    assert [model.test_loss for model in wider] == [model.test_loss for model in fresh]
+    assert wider[0].test_loss != first[0].test_loss
+    tripled = tiny_models(tmp_path, tiny_dataset(), Tripled())
+    fresh = tiny_models(tmp_path / "tripled", tiny_dataset(), Tripled())
+    assert [model.train_loss for model in tripled] == [model.train_loss for model in fresh]
+
+
+# --- digests of code
+
+
+OWN = """
+import torch
+from torch import nn
+import {helper}
+from volume_lib.problems import Problem
+from volume_lib.records import Data
+
+
+class Mine(Problem):
+    num_classes = 2
+    model_classes = {{"L": nn.Linear}}
+
+    def load(self, root=None):
+        x = torch.arange(80.0).reshape(40, 2) * {helper}.SCALE
+        return Data(x, (x[:, 0] > 40).long(), x, (x[:, 0] > 40).long())
+
+    def default_model_kwargs(self, model_class):
+        return {{"in_features": 2, "out_features": 2}}
+"""
+
+
+def test_the_digest_of_code_sees_what_is_imported_from_beside_and_no_comment(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(tmp_path))
+    path, helper = tmp_path / "mine.py", tmp_path / "helper_of_mine.py"
+    path.write_text(OWN.format(helper="helper_of_mine"))
+    helper.write_text("SCALE = 1\n")
+    first = provenance.source_digest(path)
+    assert provenance.problem_digest(get_problem("mine.py:Mine", tmp_path)) == provenance.problem_digest(
+        get_problem("mine.py:Mine", tmp_path)
+    )
+    path.write_text("# a comment\n" + path.read_text().replace("    num", '    """Text."""\n\n    num'))
+    helper.write_text('"""Text."""\nSCALE  =  1  # one\n')
+    assert provenance.source_digest(path) == first
+    helper.write_text("SCALE = 3\n")
+    assert provenance.source_digest(path) != first
+
+
+def test_the_digest_of_a_problem_knows_its_attributes_and_functions():
+    class Weighted(SwissRoll):
+        def __init__(self, weight, function=abs):
+            self.weight, self.function, self._cache = torch.tensor([weight]), function, object()
+
+    def twice(x):
+        return 2 * x
+
+    def thrice(x):
+        return 3 * x
+
+    digests = {provenance.problem_digest(p) for p in (Weighted(1.0), Weighted(2.0), Weighted(1.0, twice))}
+    assert len(digests | {provenance.problem_digest(Weighted(1.0, thrice))}) == 4
+    assert provenance.problem_digest(Weighted(1.0)) == provenance.problem_digest(Weighted(1.0))
