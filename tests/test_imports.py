@@ -34,7 +34,7 @@ batch
 cli
 __main__
 """
-"""From the bottom up: a room imports from the lines above its own, and from its neighbours on the same line."""
+"""From the bottom up: a room imports from the lines above its own, and from its neighbours on its line."""
 
 FLOOR = {room: number for number, line in enumerate(ORDER.strip().splitlines()) for room in line.split()}
 
