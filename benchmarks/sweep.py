@@ -56,7 +56,8 @@ CASES = {
         {"epochs": 2000, "batch_size": 1000, "target_train_loss": 0.002, "learning_rate": 3e-3}, 4, 500,
     ),
     "cnn": Case(
-        "cifar10", 200, (0, 400, 1800), {"model_class": "CNN", "channels": [64, 128, 256], "hidden_dim": 224},
+        "cifar10", 200, (0, 400, 1800),
+        {"model_class": "CNN", "channels": [64, 128, 256], "hidden_dims": [224]},
         {"epochs": 60, "batch_size": 100, "target_train_loss": 0.01, "learning_rate": 1e-3}, 1, 24,
     ),
     "gpt": Case(

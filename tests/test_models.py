@@ -5,6 +5,7 @@ import warnings
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import nn
 from torch.func import functional_call, stack_module_state, vmap
 
 from volume_lib.errors import InputError
@@ -92,9 +93,38 @@ def test_cnn_is_convolution_relu_pooling():
     h = x
     for convolution in model.convolutions:
         h = F.max_pool2d(torch.relu(F.conv2d(h, convolution.weight, convolution.bias, padding=1)), 2)
-    h = torch.relu(model.hidden(h.reshape(4, -1)))
-    torch.testing.assert_close(model(x), model.output(h))
-    assert model.hidden.in_features == 5 * 2 * 2
+    hidden, output = model.layers
+    h = torch.relu(hidden(h.reshape(4, -1)))
+    torch.testing.assert_close(model(x), output(h))
+    assert hidden.in_features == 5 * 2 * 2
+
+
+def test_a_cnn_has_any_number_of_dense_layers():
+    published = get_problem("cifar10").build_model(
+        {"channels": [32, 64, 128], "hidden_dims": [512, 256]}, seed=0, model_class="CNN"
+    )
+    assert sum(p.numel() for p in published.parameters()) == 1_276_234
+    assert [tuple(layer.weight.shape) for layer in published.layers] == [(512, 2048), (256, 512), (10, 256)]
+    none = CNN(1, 8, [3], [], 2)
+    x = normal(4, 1, 8, 8).float()
+    h = F.max_pool2d(torch.relu(none.convolutions[0](x)), 2).flatten(1)
+    torch.testing.assert_close(none(x), h @ none.layers[0].weight.T + none.layers[0].bias)
+
+
+def test_a_cnn_of_one_dense_layer_is_written_as_it_was_and_starts_as_it_did():
+    problem = get_problem("mnist")
+    assert problem.full_model_kwargs({"hidden_dim": 9}, "CNN") == problem.full_model_kwargs(
+        {"hidden_dims": [9]}, "CNN"
+    )
+    torch.manual_seed(3)
+    parts = [nn.Conv2d(1, 2, 3, padding=1), nn.Conv2d(2, 3, 3, padding=1)]
+    parts += [nn.Linear(3 * 7 * 7, 9), nn.Linear(9, 10)]
+    expected = [p for part in parts for p in part.parameters()]
+    model = problem.build_model({"channels": [2, 3], "hidden_dim": 9}, seed=3, model_class="CNN")
+    for one, other in zip(model.parameters(), expected, strict=True):
+        assert torch.equal(one, other)
+    with pytest.raises(InputError, match='takes no "hidden_dim"'):
+        problem.full_model_kwargs({"hidden_dim": 9}, "MLP")
 
 
 def test_stacked_mlps_are_the_mlps_one_by_one():
@@ -162,6 +192,23 @@ def plain_gpt(p, x):
             h = h + linear(gelu, f"blocks.{b}.contraction")
         logits.append(norm(h, "norm") @ p["token_embedding.weight"].T)
     return torch.stack(logits)
+
+
+def test_a_gpt_without_biases_is_one_whose_biases_are_zero():
+    bare = build(GPT, 11, 6, 8, 2, 2, False)
+    assert not any(name.endswith("bias") for name, _ in bare.named_parameters())
+    full = build_gpt()
+    zero = {name: torch.zeros_like(p) for name, p in full.named_parameters() if name.endswith("bias")}
+    x = torch.tensor([[1, 5, 0, 10], [3, 3, 2, 7]])
+    torch.testing.assert_close(bare(x), functional_call(full, zero | dict(bare.named_parameters()), (x,)))
+
+
+def test_the_published_gpt_has_its_ten_million_parameters():
+    with torch.device("meta"):
+        model = GPT(65, 256, 384, 6, 6, bias=False)
+    # embeddings of 65 characters and 256 places; six blocks of 4 + 8 squares and two norms; a last norm
+    assert sum(p.numel() for p in model.parameters()) == 321 * 384 + 6 * (12 * 384**2 + 2 * 384) + 384
+    assert model(torch.zeros(2, 256, dtype=torch.long, device="meta")).shape == (2, 256, 65)
 
 
 def test_gpts_loss_and_gradients_are_those_of_the_formulas():

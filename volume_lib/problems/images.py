@@ -62,9 +62,18 @@ class ImageProblem(Problem):
             "in_channels": channels,
             "image_size": size,
             "channels": [16, 32],
-            "hidden_dim": 64,
+            "hidden_dims": [64],
             "output_dim": self.num_classes,
         }
+
+    def full_model_kwargs(
+        self, model_kwargs: dict[str, Any], model_class: str | None = None
+    ) -> dict[str, Any]:
+        """As every problem's; ``hidden_dim: 64``, a CNN's one layer as it was written, is one of a list."""
+        if "hidden_dim" in model_kwargs and self.model_class_name(model_class) == "CNN":
+            others = {name: value for name, value in model_kwargs.items() if name != "hidden_dim"}
+            model_kwargs = {"hidden_dims": [model_kwargs["hidden_dim"]], **others}
+        return super().full_model_kwargs(model_kwargs, model_class)
 
 
 class Mnist(ImageProblem):

@@ -63,15 +63,22 @@ class MLP(nn.Module):
 
 
 class CNN(nn.Module):
-    """3×3 convolutions, each with ReLU and 2×2 max-pooling, then two linear layers.
+    """3×3 convolutions, each with ReLU and 2×2 max-pooling, then linear layers with ReLU between them.
 
-    Takes images (N, in_channels, image_size, image_size), returns (N, output_dim).
+    Takes images (N, in_channels, image_size, image_size), returns (N, output_dim). ``hidden_dims`` are the
+    widths of the linear layers before the last one (a number: one layer); without any, that one reads the
+    pooled images.
     """
 
     stem_parameter_names = ("convolutions.0.weight", "convolutions.0.bias")
 
     def __init__(
-        self, in_channels: int, image_size: int, channels: Sequence[int], hidden_dim: int, output_dim: int
+        self,
+        in_channels: int,
+        image_size: int,
+        channels: Sequence[int],
+        hidden_dims: Sequence[int] | int,
+        output_dim: int,
     ):
         super().__init__()
         dims = [in_channels, *_positive("channels", channels)]
@@ -84,8 +91,9 @@ class CNN(nn.Module):
         self.convolutions = nn.ModuleList(
             nn.Conv2d(a, b, kernel_size=3, padding=1) for a, b in pairwise(dims)
         )
-        self.hidden = nn.Linear(dims[-1] * size * size, hidden_dim)
-        self.output = nn.Linear(hidden_dim, output_dim)
+        hidden_dims = [hidden_dims] if isinstance(hidden_dims, int) else hidden_dims
+        widths = [dims[-1] * size * size, *_positive("hidden_dims", hidden_dims), output_dim]
+        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(widths))
 
     def stem(self, x: Tensor) -> Tensor:
         return self.convolutions[0](x)
@@ -95,7 +103,10 @@ class CNN(nn.Module):
         h = F.relu(F.max_pool2d(h, 2), inplace=True)
         for convolution in self.convolutions[1:]:
             h = F.relu(F.max_pool2d(convolution(h), 2), inplace=True)
-        return self.output(F.relu(self.hidden(h.flatten(1)), inplace=True))
+        h = self.layers[0](h.flatten(1))
+        for layer in self.layers[1:]:
+            h = layer(F.relu(h, inplace=True))
+        return h
 
     def forward(self, x: Tensor) -> Tensor:
         return self.tail(self.stem(x))
@@ -104,15 +115,15 @@ class CNN(nn.Module):
 class Block(nn.Module):
     """Causal self-attention, then a two-layer network, each added to what it reads through a layer norm."""
 
-    def __init__(self, width: int, heads: int):
+    def __init__(self, width: int, heads: int, bias: bool = True):
         super().__init__()
         self.heads = heads
-        self.attention_norm = nn.LayerNorm(width)
-        self.query_key_value = nn.Linear(width, 3 * width)
-        self.projection = nn.Linear(width, width)
-        self.expansion_norm = nn.LayerNorm(width)
-        self.expansion = nn.Linear(width, 4 * width)
-        self.contraction = nn.Linear(4 * width, width)
+        self.attention_norm = nn.LayerNorm(width, bias=bias)
+        self.query_key_value = nn.Linear(width, 3 * width, bias=bias)
+        self.projection = nn.Linear(width, width, bias=bias)
+        self.expansion_norm = nn.LayerNorm(width, bias=bias)
+        self.expansion = nn.Linear(width, 4 * width, bias=bias)
+        self.contraction = nn.Linear(4 * width, width, bias=bias)
 
     def forward(self, h: Tensor) -> Tensor:
         h = h + self.projection(self._attention(self.attention_norm(h)))
@@ -135,22 +146,23 @@ class GPT(nn.Module):
     """A transformer that predicts the next token; the output layer is the token embedding, transposed.
 
     Takes tokens (N, length ≤ context), returns logits (N, length, vocabulary). The tied weights are one
-    parameter: they are counted once, and a perturbation moves both uses alike.
+    parameter: they are counted once, and a perturbation moves both uses alike. ``bias=False``: no layer
+    has biases, norms included.
     """
 
     stem_parameter_names = ("token_embedding.weight", "position_embedding.weight")
     tied_parameter_names = ("token_embedding.weight",)
     """Parameters of the stem that the tail uses too."""
 
-    def __init__(self, vocabulary: int, context: int, width: int, heads: int, layers: int):
+    def __init__(self, vocabulary: int, context: int, width: int, heads: int, layers: int, bias: bool = True):
         super().__init__()
         _positive("vocabulary, context, width, heads, layers", [vocabulary, context, width, heads, layers])
         if width % heads:
             raise InputError(f"model: width {width} must be a multiple of heads {heads}")
         self.token_embedding = nn.Embedding(vocabulary, width)
         self.position_embedding = nn.Embedding(context, width)
-        self.blocks = nn.ModuleList(Block(width, heads) for _ in range(layers))
-        self.norm = nn.LayerNorm(width)
+        self.blocks = nn.ModuleList(Block(width, heads, bias) for _ in range(layers))
+        self.norm = nn.LayerNorm(width, bias=bias)
         # the embeddings double as output weights, where PyTorch's unit variance would be far too large
         for embedding in (self.token_embedding, self.position_embedding):
             nn.init.normal_(embedding.weight, std=0.02)

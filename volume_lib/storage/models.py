@@ -10,6 +10,7 @@ import numpy as np
 
 from volume_lib.errors import InputError
 from volume_lib.records import ADDITIONAL, Dataset, TrainedModel
+from volume_lib.storage import older
 from volume_lib.storage.files import read, require, save_torch
 from volume_lib.storage.paths import MODELS_AND_DATA, TRAIN_NOTEBOOK, list_models, model_path, run_seeds
 from volume_lib.storage.safe_pickle import load_torch
@@ -109,7 +110,8 @@ def load_model(path: str | Path, problem: Problem) -> TrainedModel:
     """Rebuild the exact model of one file, in eval mode on the CPU.
 
     Files of older notebooks hold their weights under ``model_state`` and do not say how the model was
-    built: then it is the problem's default of that class.
+    built: then the shapes tell (:mod:`volume_lib.storage.older`), or it is the problem's default of that
+    class.
     """
     import torch
 
@@ -118,6 +120,7 @@ def load_model(path: str | Path, problem: Problem) -> TrainedModel:
     if isinstance(content, dict) and "state_dict" not in content and "model_state" in content:
         content["state_dict"] = content.pop("model_state")
     require(path, content, _MODEL_KEYS, TRAIN_NOTEBOOK)
+    content = older.model_content(content, problem)
     state = content.pop("state_dict")
     kind = content["model_class"]
     if kind not in problem.model_classes:
@@ -127,7 +130,7 @@ def load_model(path: str | Path, problem: Problem) -> TrainedModel:
     content.setdefault("model_kwargs", problem.default_model_kwargs(kind))
     content.setdefault("model_seed", _seeds_in_name(path)[0])
     key, value = path.stem.removeprefix("model_").rpartition("_")[::2]
-    content.setdefault("key", key)
+    content["key"] = older.value_key(content, key)
     content.pop(content["key"], None)
     model = problem.build_model(content["model_kwargs"], max(content["model_seed"], 0), kind)
     try:
@@ -148,16 +151,14 @@ def load_models_and_data(
 ) -> tuple[list[TrainedModel], Dataset]:
     """The rebuilt models, by value, and the data set that they were trained on.
 
-    ``problem`` is asked for only where ``dataset.pt`` does not name it. A problem of the user's own
-    (``my_problem.py:MyProblem``) is looked for beside the run folder and above it.
+    ``problem`` is asked for only where ``dataset.pt`` does not name it and neither shapes nor the model's
+    class say which it is. A problem of the user's own (``my_problem.py:MyProblem``) is looked for beside
+    the run folder and above it.
     """
     folder = Path(folder)
     dataset = load_dataset(folder)
-    problem = problem or dataset.problem
-    if not problem:
-        raise InputError(
-            f"{folder / 'dataset.pt'}: does not name its problem; pass problem='mnist' or another"
-        )
+    problem = problem or dataset.problem or _guessed_problem(folder, dataset)
+    dataset.problem = dataset.problem or (problem if isinstance(problem, str) else problem.name)
     if isinstance(problem, str):
         from volume_lib.problems import get_problem
 
@@ -166,3 +167,18 @@ def load_models_and_data(
     if not paths:
         raise InputError(f"{folder}: no model_*.pt files; '{TRAIN_NOTEBOOK}' writes them")
     return [load_model(path, problem) for path in paths], dataset
+
+
+def _guessed_problem(folder: Path, dataset: Dataset) -> str:
+    """The problem of an older run; InputError where its files do not tell."""
+    paths = list_models(folder)
+    content = read(paths[0], load_torch, TRAIN_NOTEBOOK) if paths else {}
+    kind = content.get("model_class", "") if isinstance(content, dict) else ""
+    name = older.problem_name(dataset, str(kind))
+    if name is None:
+        shape = "×".join(map(str, dataset.x_base_train.shape[1:]))
+        raise InputError(
+            f"{folder / 'dataset.pt'}: does not name its problem, and samples of {shape} with a model of "
+            f"class {kind or 'unknown'} do not tell it; pass problem='mnist' or another"
+        )
+    return name

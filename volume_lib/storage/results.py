@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from volume_lib.storage import older
 from volume_lib.storage.files import read, require, save_npz, write_bytes
 from volume_lib.storage.paths import (
     ACCURACY_NOTEBOOK,
@@ -102,5 +103,7 @@ def load_test_accuracies(run_dir: str | Path) -> tuple[np.ndarray, np.ndarray]:
     """Read ``test_accuracies.npz``: training set sizes, test accuracies."""
     path = accuracies_path(run_dir)
     arrays = read(path, load_npz, ACCURACY_NOTEBOOK)
+    if isinstance(arrays, dict):
+        arrays = older.renamed(arrays, older.ACCURACY_KEYS)
     require(path, arrays, ("dataset_sizes", "test_accuracies"), ACCURACY_NOTEBOOK)
     return arrays["dataset_sizes"], arrays["test_accuracies"]

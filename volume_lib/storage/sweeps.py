@@ -12,6 +12,7 @@ import numpy as np
 from volume_lib.errors import InputError
 from volume_lib.records import ADDITIONAL, Sweep
 from volume_lib.storage.files import read, require, save_npz
+from volume_lib.storage.older import weights
 from volume_lib.storage.paths import PERTURB_NOTEBOOK
 from volume_lib.storage.safe_pickle import load_npz
 
@@ -59,7 +60,7 @@ def load_sweep(path: str | Path) -> Sweep:
         content[field.name] = value.tolist() if isinstance(value, np.ndarray) else value
     content["wiggle_results"] = [_ray(path, ray) for ray in content["wiggle_results"]]
     state = content["state_dict"]
-    content["state_dict"] = {name: _numpy(value) for name, value in state.items()}
+    content["state_dict"] = {name: _numpy(value) for name, value in weights(state).items()}
     for name in ("test_loss", "test_accs", "train_loss"):  # older files hold the curve over the epochs
         content[name] = float(np.atleast_1d(content[name])[-1])
     return Sweep(**content)

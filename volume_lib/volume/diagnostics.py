@@ -83,6 +83,25 @@ def resolution(radius: np.ndarray, lower: np.ndarray, n: int) -> float:
     return float(np.sum(weights[carrying] * n * (log_radius[carrying] - log_lower[carrying])))
 
 
+def grid_resolution(radii: Sequence[float], n: int) -> float:
+    """What a grid's spacing leaves open in ``log E[r^n]``, in nats, read off the largest radii, or NaN.
+
+    On a grid all directions cross at one of its coefficients, so the radii lie in groups whose width is
+    that of the directions' norms, ``1/sqrt(2n)`` relative. The first gap far wider than this, from
+    the group of the largest radius to the next, is one step of the grid: ``n·log(c_k/c_{k−1})``.
+    """
+    known = np.asarray(radii, dtype=np.float64)
+    logs = -np.sort(-np.log(known[known > 0]))
+    gaps = -np.diff(logs)
+    wide = 8 / np.sqrt(2 * n)
+    if not (gaps > wide).any():
+        return float("nan")
+    first = int(np.argmax(gaps > wide)) + 1
+    below = logs[first:]
+    below = below[below[0] - below < wide]
+    return float(n * (logs[:first].mean() - below.mean()))
+
+
 def subset_sizes(num_directions: int, wanted: Sequence[int] | None = None) -> list[int]:
     """The numbers of directions at which the reliability of the order is asked.
 
