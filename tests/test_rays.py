@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from volume_lib.parameters import num_perturbed, unflatten
+from volume_lib.parameters import num_moved, unflatten
 from volume_lib.problems import get_problem
 from volume_lib.problems.networks import CNN, GPT, MLP
 from volume_lib.rays import fast as fast_rays
@@ -97,7 +97,7 @@ def test_a_tied_embedding_is_moved_once_in_both_its_uses(evaluator, budget):
     with torch.no_grad():
         model.token_embedding.weight.mul_(10)  # as large as trained, so that both its uses count
     x, y = torch.randint(11, (2, SIZES[-1], 6), generator=torch.Generator().manual_seed(1))
-    assert num_perturbed(model) == sum(p.numel() for p in model.parameters())  # 11·8 of them once
+    assert num_moved(model) == sum(p.numel() for p in model.parameters())  # 11·8 of them once
     scale = compute_scale("filter", model)
     directions, coefficients = draw_batch(range(3), len(scale)), [0.05, 0.2, 0.5]
     options = {"memory_budget": budget} if evaluator is FastRays else {}
@@ -187,9 +187,7 @@ def test_a_seed_means_one_direction_alone_or_in_a_batch():
     )
     model = MLP(4, [3], 2)
     parts = reproduce_direction(5, model)
-    assert torch.equal(
-        torch.cat([part.reshape(-1) for part in parts.values()]), draw(5, num_perturbed(model))
-    )
+    assert torch.equal(torch.cat([part.reshape(-1) for part in parts.values()]), draw(5, num_moved(model)))
 
 
 @pytest.mark.parametrize("sizes", [[], [0, 3], [3, 3], [10, 3], [3, 40]])

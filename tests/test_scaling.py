@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from volume_lib.errors import InputError
-from volume_lib.parameters import num_perturbed, perturbed_names
+from volume_lib.parameters import moved_names, num_moved
 from volume_lib.rays.scaling import compute_scale, log_det
 
 
@@ -17,13 +17,13 @@ class Net(nn.Module):
         self.conv = nn.Conv2d(2, 3, (3, 2))
         self.linear = nn.Linear(5, 4)
         self.embedding = nn.Embedding(6, 2)
-        self.gain = nn.Parameter(torch.ones(7))
+        self.gain = nn.Parameter(torch.ones(7), requires_grad=False)
 
 
 def filter_scale_from_the_definition(model):
     scale = []
     for name, parameter in model.named_parameters():
-        if "weight" not in name and "bias" not in name:
+        if name == "gain":
             continue
         values = parameter.tolist()
         if parameter.dim() < 2:
@@ -40,8 +40,8 @@ def test_filter_scaling_is_its_definition():
     torch.manual_seed(0)
     model = Net()
     scale = compute_scale("filter", model)
-    assert scale.shape == (num_perturbed(model),)
-    assert "gain" not in perturbed_names(model)
+    assert scale.shape == (num_moved(model),)
+    assert "gain" not in moved_names(model)
     torch.testing.assert_close(scale, filter_scale_from_the_definition(model), rtol=1e-6, atol=0)
 
 
@@ -55,7 +55,7 @@ def test_a_zero_row_gets_one():
 
 def test_no_scaling_is_one():
     scale = compute_scale("none", Net())
-    assert torch.equal(scale, torch.ones(num_perturbed(Net())))
+    assert torch.equal(scale, torch.ones(num_moved(Net())))
     assert log_det(scale) == 0.0
 
 

@@ -10,7 +10,7 @@ import torch
 
 from volume_lib import slices
 from volume_lib.errors import InputError
-from volume_lib.parameters import flatten, num_perturbed
+from volume_lib.parameters import flatten, num_moved
 from volume_lib.problems import get_problem
 from volume_lib.rays.directions import draw
 from volume_lib.rays.scaling import compute_scale
@@ -73,7 +73,7 @@ def test_distances_in_the_plane_are_distances_between_parameters(models):
 
 def test_a_line_of_a_random_plane_is_the_ray_of_its_seed(models):
     plane = slices.random_plane(models[0], seeds=(3, 4))
-    ray = flatten(models[0]) + 0.7 * compute_scale("filter", models[0]) * draw(3, num_perturbed(models[0]))
+    ray = flatten(models[0]) + 0.7 * compute_scale("filter", models[0]) * draw(3, num_moved(models[0]))
     assert torch.allclose(plane.point(0.7, 0.0), ray)
 
 

@@ -15,7 +15,6 @@ directions, so that ``a`` and ``b`` are the coefficients of rays and the line ``
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -25,7 +24,7 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from volume_lib.errors import InputError
-from volume_lib.parameters import flatten, num_perturbed, perturbed_shapes, place
+from volume_lib.parameters import copied, flatten, moved_shapes, num_moved, place
 from volume_lib.problems.base import Problem
 from volume_lib.rays.directions import draw
 from volume_lib.rays.fast import FastRays
@@ -37,7 +36,7 @@ BUDGET = 2**28
 
 @dataclass(frozen=True)
 class Plane:
-    """``θ(a, b) = origin + a·u + b·v``; all (n,), over the perturbed parameters.
+    """``θ(a, b) = origin + a·u + b·v``; all (n,), over the moved parameters.
 
     ``anchors`` (K, 2): coordinates of the minima that the plane was laid through. ``unit``: of a and b.
     """
@@ -65,7 +64,7 @@ def plane_through(first: nn.Module, second: nn.Module, third: nn.Module) -> Plan
 
     Raises :class:`InputError` if their shapes differ or they lie on one line.
     """
-    if not perturbed_shapes(first) == perturbed_shapes(second) == perturbed_shapes(third):
+    if not moved_shapes(first) == moved_shapes(second) == moved_shapes(third):
         raise InputError("a plane goes through three networks of the same shape; these differ")
     origin, b, c = (flatten(model).double().cpu() for model in (first, second, third))
     u, towards = b - origin, c - origin
@@ -87,17 +86,17 @@ def random_plane(model: nn.Module, seeds: tuple[int, int] = (0, 1), scaling: str
     """
     if seeds[0] == seeds[1]:
         raise InputError(f"seeds {seeds}: a plane needs two different directions")
-    n = num_perturbed(model)
+    n = num_moved(model)
     scale = compute_scale(scaling, model)
     u, v = (scale * draw(seed, n) for seed in seeds)
     return Plane(flatten(model).cpu(), u, v, np.zeros((1, 2)), "coefficient")
 
 
 def moved(model: nn.Module, parameters: Tensor) -> nn.Module:
-    """A copy of ``model`` with its perturbed parameters set to ``parameters`` (n,)."""
-    copied = copy.deepcopy(model)
-    place(copied, parameters)
-    return copied
+    """A copy of ``model`` with its moved parameters set to ``parameters`` (n,)."""
+    twin = copied(model)
+    place(twin, parameters)
+    return twin
 
 
 def plane_losses(

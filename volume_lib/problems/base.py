@@ -29,6 +29,7 @@ import torch
 from torch import Tensor, nn
 
 from volume_lib.errors import InputError, near_match
+from volume_lib.parameters import frozen_names, num_moved
 from volume_lib.records import Data
 
 
@@ -109,9 +110,10 @@ class Problem(ABC):
                 raise InputError(f"model: {chosen} cannot be built from {kwargs}: {error}") from error
 
     def describe(self, model: nn.Module) -> str:
-        """One line: the problem, the model's class and how many parameters it has (tied ones once)."""
-        n = sum(parameter.numel() for parameter in model.parameters())
-        return f"{self.name}: {type(model).__name__} with {n:,} parameters, {self.num_classes} classes"
+        """One line: the problem, the model's class and how many of its parameters move (tied ones once)."""
+        frozen = sum(model.get_parameter(name).numel() for name in frozen_names(model))
+        moving = f"{num_moved(model):,} parameters" + (f" and {frozen:,} frozen" if frozen else "")
+        return f"{self.name}: {type(model).__name__} with {moving}, {self.num_classes} classes"
 
     def per_sample_loss(self, outputs: Tensor, y: Tensor) -> Tensor:
         """Cross-entropy in nats: ``outputs`` (N, num_classes) logits, ``y`` (N,) classes; returns (N,)."""

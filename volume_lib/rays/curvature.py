@@ -27,7 +27,6 @@ infinite, and any number that stood for it would be made up.
 
 from __future__ import annotations
 
-import copy
 import math
 import warnings
 
@@ -36,7 +35,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, hessian, vjp, vmap
 from tqdm.auto import tqdm
 
-from volume_lib.parameters import flatten, num_perturbed, perturbed_names, perturbed_shapes, place, unflatten
+from volume_lib.parameters import copied, flatten, moved_names, moved_shapes, num_moved, place, unflatten
 from volume_lib.problems.base import Problem
 
 RISE = 0.1
@@ -60,7 +59,7 @@ def curvature_scale(model: nn.Module, start: Tensor, problem: Problem, x: Tensor
     Seeded: the same model and data give the same scaling. A round takes ``POINTS · SAMPLES`` gradients of
     single samples and about as many more of the loss; the bar shows the time.
     """
-    model = copy.deepcopy(model).cpu().eval().requires_grad_(False)
+    model = copied(model).cpu().eval()
     generator = torch.Generator().manual_seed(_SEED)
     theta = flatten(model)
     if not problem.loss(model(x[:SAMPLES]), y[:SAMPLES]).isfinite():
@@ -116,7 +115,7 @@ def ggn_diagonal(
     """
     if model(x[:1]).numel() > MAX_OUTPUTS:
         return _hutchinson_diagonal(model, problem, x, y, generator)
-    names = perturbed_names(model)
+    names = moved_names(model)
     parameters = dict(model.named_parameters())
     moved = {name: parameters[name] for name in names}
 
@@ -131,7 +130,7 @@ def ggn_diagonal(
         (gradient,) = pullback((factor / size).to(outputs.dtype).reshape(outputs.shape))
         return torch.cat([gradient[name].flatten() for name in names]).square(), size.square()
 
-    total = torch.zeros(num_perturbed(model), dtype=torch.float64)
+    total = torch.zeros(num_moved(model), dtype=torch.float64)
     num_outputs = model(x[:1]).numel()
     step = max(1, _CHUNK_ELEMENTS // len(total))
     for xs, ys in zip(x.split(step), y.split(step), strict=True):
@@ -173,7 +172,7 @@ def _hutchinson_diagonal(
         warnings.simplefilter("ignore", FutureWarning)
         from curvlinops import GGNLinearOperator, hutchinson_diag
     parameters = dict(model.named_parameters())
-    moved = [parameters[name] for name in perturbed_names(model)]
+    moved = [parameters[name] for name in moved_names(model)]
     matrix = GGNLinearOperator(model, _MeanLoss(problem), moved, [(x, y)], check_deterministic=False)
     with torch.random.fork_rng(devices=[]):  # curvlinops draws from the global generator
         torch.manual_seed(int(torch.randint(2**62, (), generator=generator)))
@@ -182,7 +181,7 @@ def _hutchinson_diagonal(
         part.flatten(1).mean(1, keepdim=True).expand(-1, part[0].numel()).flatten()
         if part.dim() > 1
         else part
-        for part in unflatten(flat, perturbed_shapes(model)).values()
+        for part in unflatten(flat, moved_shapes(model)).values()
     ]
     return torch.cat(rows).clamp(min=0)
 

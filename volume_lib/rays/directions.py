@@ -1,9 +1,9 @@
 """Seeded random directions in parameter space.
 
-A direction is a standard-normal vector ``g ~ N(0, I_n)`` over the perturbed parameters of a model:
-those whose name contains ``weight`` or ``bias``, flattened and concatenated in the order of
-``model.named_parameters()``. An integer seed is all that is needed to draw one again; it is drawn
-on the CPU in float32, so that a seed means the same direction on any device and in any batch.
+A direction is a standard-normal vector ``g ~ N(0, I_n)`` over the moved parameters of a model
+(:mod:`volume_lib.parameters`), flattened and concatenated in the order of ``model.named_parameters()``.
+An integer seed is all that is needed to draw one again; it is drawn on the CPU in float32, so that a
+seed means the same direction on any device and in any batch.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from volume_lib.parameters import num_perturbed, perturbed_shapes, unflatten
+from volume_lib.parameters import moved_shapes, num_moved, unflatten
 
 
 def draw(seed: int, n: int) -> Tensor:
@@ -45,4 +45,4 @@ def reproduce_direction(seed: int, model: nn.Module) -> dict[str, Tensor]:
     >>> {name: tuple(part.shape) for name, part in direction.items()}
     {'weight': (2, 3), 'bias': (2,)}
     """
-    return unflatten(draw(seed, num_perturbed(model)), perturbed_shapes(model))
+    return unflatten(draw(seed, num_moved(model)), moved_shapes(model))

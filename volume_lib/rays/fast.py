@@ -11,7 +11,6 @@ r"""The fast evaluator of rays: linear stems, batches of directions, cache-sized
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -21,7 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
-from volume_lib.parameters import unflatten
+from volume_lib.parameters import copied, unflatten
 from volume_lib.problems.base import Problem
 from volume_lib.rays.losses import Evaluator, exact_convolutions
 from volume_lib.training.stacks import as_operand
@@ -71,7 +70,7 @@ class FastRays(Evaluator):
         self.twin: FastRays | None = None
         if precise and small and self.theta.dtype == torch.float32:
             x64, y64 = _double(self.x[: small[-1]]), _double(self.y[: small[-1]])
-            double_model = copy.deepcopy(self.model).double()
+            double_model = copied(self.model).double()
             self.twin = FastRays(problem, double_model, x64, y64, small, scale, device, memory_budget / 2)
             memory_budget /= 2
         self._find_stem(memory_budget)
@@ -79,6 +78,7 @@ class FastRays(Evaluator):
     def _find_stem(self, memory_budget: float) -> None:
         """Settle whether the model's stem is used, which parameters go where, and how many rows fit."""
         declared = all(hasattr(self.model, name) for name in ("stem", "tail", "stem_parameter_names"))
+        declared = declared and not self.shapes.keys().isdisjoint(self.model.stem_parameter_names)
         itemsize, n = self.theta.element_size(), len(self.theta)
         self.stem_shape: torch.Size | None = None
         per_row = 3 * itemsize * n  # the direction, the scaled direction, the parameters
@@ -99,9 +99,15 @@ class FastRays(Evaluator):
         )
         self._tail_theta = self._tail_columns.of(self.theta)
         self._tail = _Part(self.model, "tail" if self.stem_shape else "forward")
+        parameters = {name: value.detach() for name, value in self.model.named_parameters()}
+        self._frozen = {name: value for name, value in parameters.items() if name not in self.shapes}
         if self.stem_shape:
             self._stem = _Part(self.model, "stem")
-            self._stem_base = self._through_stem(self._stem_columns.of(self.theta)[None])[0]
+            # Along a direction frozen parameters add nothing to the stem.
+            self._still = {
+                name: torch.zeros_like(self._frozen[name]) for name in stem_names & {*self._frozen}
+            }
+            self._stem_base = self._through_stem(self._stem_columns.of(self.theta)[None], {})[0]
             self._stem_buffer = self._stem_base.new_empty(0)
             self._moved = self._stem_base.new_empty(self.chunk, *self._stem_base.shape[1:])
 
@@ -121,13 +127,16 @@ class FastRays(Evaluator):
             if len(self._stem_buffer) < self.num_rows:
                 self._stem_buffer = self._stem_base.new_empty(0)  # let the old go before the new is made
                 self._stem_buffer = self._stem_base.new_empty(self.num_rows, *self._stem_base.shape)
-            self._through_stem(self._stem_columns.of(deltas), self._stem_buffer)
+            self._through_stem(self._stem_columns.of(deltas), self._still, self._stem_buffer)
         if self.twin:
             self.twin.load(directions)
 
     @torch.no_grad()
-    def _through_stem(self, vectors: Tensor, out: Tensor | None = None) -> Tensor:
-        """``stem(x; vector)`` of all samples for each of ``vectors`` ``(R, n_stem)``: ``(R, N, …)``."""
+    def _through_stem(self, vectors: Tensor, frozen: dict[str, Tensor], out: Tensor | None = None) -> Tensor:
+        """``stem(x; vector)`` of all samples for each of ``vectors`` ``(R, n_stem)``: ``(R, N, …)``.
+
+        ``frozen``: what takes the place of the model's own frozen parameters.
+        """
         if out is None:
             out = self.x.new_empty(len(vectors), len(self.x), *self.stem_shape, dtype=self.theta.dtype)
         group = self._rows_together(len(self.x), vectors.shape[1])
@@ -135,6 +144,7 @@ class FastRays(Evaluator):
             for a in range(0, len(vectors), group):
                 parameters = unflatten(vectors[a : a + group], self._stem_columns.shapes)
                 together = len(vectors[a : a + group])
+                parameters |= _repeated(frozen, together)
                 if together > 1:
                     out[a : a + together] = self._stem.call_stacked(parameters, self.x, None)
                     continue
@@ -194,7 +204,8 @@ class FastRays(Evaluator):
         if len(c) > 1:
             inputs, y = self._inputs(rows, c, parts[0]), self.y[parts[0]]
             if self.stem_shape and hasattr(self.model, "stacked_tail"):
-                operands = {name: as_operand(value) for name, value in parameters.items()}
+                everything = parameters | _repeated(self._frozen, len(c))
+                operands = {name: as_operand(value) for name, value in everything.items()}
                 outputs = self.model.stacked_tail(operands, inputs)
             else:
                 outputs = self._tail.call_stacked(parameters, inputs, 0 if self.stem_shape else None)
@@ -263,6 +274,11 @@ class _Part(nn.Module):
 
     def _call(self, parameters: dict[str, Tensor], use: Callable[..., Any]) -> Any:
         return functional_call(self, {f"model.{name}": value for name, value in parameters.items()}, (use,))
+
+
+def _repeated(parameters: dict[str, Tensor], times: int) -> dict[str, Tensor]:
+    """The same parameters ``(…)`` for each of several directions, ``(R, …)``, without copies."""
+    return {name: value.expand(times, *value.shape) for name, value in parameters.items()}
 
 
 def _double(values: Tensor) -> Tensor:

@@ -11,7 +11,6 @@ Two evaluators answer the same call, ``rays(rows, coefficients, landscape)`` aft
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Protocol
@@ -20,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from volume_lib.parameters import flatten, perturbed_shapes, place
+from volume_lib.parameters import copied, flatten, moved_shapes, place
 from volume_lib.problems.base import Problem
 
 PLAIN_ELEMENTS = 2**26
@@ -86,14 +85,14 @@ class Evaluator:
         if list(sizes) != sorted(set(sizes)) or sizes[0] < 1 or sizes[-1] > len(x):
             raise ValueError(f"sizes must increase within 1..{len(x)} (the samples given); got {list(sizes)}")
         self.problem = problem
-        self.model = copy.deepcopy(model).to(device).eval().requires_grad_(False)
+        self.model = copied(model).to(device).eval()
         self.x, self.y = x[: sizes[-1]].to(device), y[: sizes[-1]].to(device)
         self.sizes = tuple(int(size) for size in sizes)
-        self.shapes = perturbed_shapes(self.model)
+        self.shapes = moved_shapes(self.model)
         self.theta = flatten(self.model)
         self.scale = scale.to(self.theta)
         if self.scale.shape != self.theta.shape:
-            raise ValueError(f"scale has shape {tuple(scale.shape)}; the model perturbs {len(self.theta)}")
+            raise ValueError(f"scale has shape {tuple(scale.shape)}; the model moves {len(self.theta)}")
         self.device = self.theta.device
         self.num_rows = 0
         self.width = _widest_activation(self.model, self.x)
@@ -140,7 +139,7 @@ class PlainRays(Evaluator):
         results = []
         with exact_convolutions(self.device):
             for row, c in zip(rows, coefficients, strict=True):
-                place(self.model, self.theta + float(c) * self._deltas[row])
+                place(self.model, self.theta + float(c) * self._deltas[row], self.shapes)
                 for part_x, part_y in zip(x.split(chunk), y.split(chunk), strict=True):
                     results.append(self._per_sample(self.model(part_x), part_y))
         losses, corrects = (torch.cat(parts).view(len(rows), -1) for parts in zip(*results, strict=True))

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from volume_lib.errors import InputError
-from volume_lib.parameters import num_perturbed, perturbed_names
+from volume_lib.parameters import moved_names, num_moved
 from volume_lib.problems.base import Problem
 from volume_lib.rays import curvature
 
@@ -30,7 +30,7 @@ def compute_scale(
     x: Tensor | None = None,
     y: Tensor | None = None,
 ) -> Tensor:
-    """The diagonal of ``S``: shape (n,), positive, flat in the order of ``perturbed_names``, on the CPU.
+    """The diagonal of ``S``: shape (n,), positive, flat in the order of ``moved_names``, on the CPU.
 
     ``scaling`` is one of :data:`SCALINGS`; ``curvature`` needs the problem and the samples ``x`` (N, …),
     ``y`` (N,) whose loss it is to fit. Raises :class:`InputError` for any other.
@@ -47,7 +47,7 @@ def log_det(scale: Tensor) -> float:
 
 def no_scale(model: nn.Module, *_unused: object) -> Tensor:
     """``S = 1``."""
-    return torch.ones(num_perturbed(model))
+    return torch.ones(num_moved(model))
 
 
 @torch.no_grad()
@@ -62,7 +62,7 @@ def filter_scale(model: nn.Module, *_unused: object) -> Tensor:
     """
     parameters = dict(model.named_parameters())
     scales = []
-    for name in perturbed_names(model):
+    for name in moved_names(model):
         parameter = parameters[name]
         if parameter.dim() < 2:
             scales.append(torch.ones(parameter.numel()))

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from volume_lib.errors import InputError
+from volume_lib.parameters import num_moved
 from volume_lib.rays.scaling import SCALINGS
 from volume_lib.records import Sweep, TrainedModel
 from volume_lib.search.crossings import Crossing, Grid
@@ -83,6 +84,7 @@ class SweepSettings:
             and sorted(sweep.loss_thresholds) == sorted(self.loss_thresholds)
             and (sweep.acc_threshold, sweep.search, sweep.scaling)
             == (self.acc_threshold, self.search.name, self.scaling)
+            and sweep.num_params == num_moved(trained.model)
             and sweep.state_dict.keys() == weights.keys()
             and all(np.array_equal(sweep.state_dict[name], weights[name].cpu().numpy()) for name in weights)
             and all(self.search.made(ray, self.targets) for ray in sweep.wiggle_results)

@@ -8,39 +8,50 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
+from volume_lib.parameters import copied, frozen_names, moved_names, moved_shapes, tied_names
+
 
 class Stack:
     """The parameters of M models of one shape as the rows of one matrix, and their outputs.
 
     ``parameters`` and ``gradients`` are (M, n). Every named parameter is a view of the first, so that an
     optimiser's step is a handful of operations whatever the number of layers. A row holds the
-    parameters in the order of ``named_parameters``, each as its layer multiplies by it (:func:`as_operand`)
+    moved parameters (:mod:`volume_lib.parameters`), each as its layer multiplies by it (:func:`as_operand`)
     where the models have a ``stacked_forward``: what a step would otherwise turn around, and back in its
-    gradient, is a fifth of it.
+    gradient, is a fifth of it. ``frozen`` parameters, (M, …) by name, are used and never trained.
     """
 
-    def __init__(self, template: nn.Module, parameters: Tensor, operands: bool):
+    def __init__(self, template: nn.Module, parameters: Tensor, frozen: dict[str, Tensor], operands: bool):
         self.template, self.parameters, self.operands = template, parameters, operands
+        self.frozen = frozen
         self.gradients = torch.zeros_like(parameters)
         self.named: dict[str, Tensor] = {}
-        columns = parameters.split([parameter.numel() for parameter in template.parameters()], dim=1)
-        for (name, parameter), entries in zip(template.named_parameters(), columns, strict=True):
+        shapes = moved_shapes(template)
+        columns = parameters.split([shape.numel() for shape in shapes.values()], dim=1)
+        for (name, own), entries in zip(shapes.items(), columns, strict=True):
+            parameter = template.get_parameter(name)
             if self.is_template:
-                self.named[name] = parameter.requires_grad_()
-                parameter.data = entries.view(parameter.shape)
+                self.named[name] = parameter
+                parameter.data = entries.view(own)
             else:
                 shape = self._as_held(parameter.detach()[None]).shape[1:]
                 self.named[name] = entries.view(len(parameters), *shape).requires_grad_()
+        if self.is_template:
+            for name, values in frozen.items():
+                template.get_parameter(name).data = values[0]
 
     @classmethod
     def of(cls, models: Sequence[nn.Module]) -> Stack:
         """The stack of these models."""
         operands = len(models) > 1 and hasattr(models[0], "stacked_forward")
-        columns = []
-        for same in zip(*(model.parameters() for model in models), strict=True):
-            stacked = torch.stack([parameter.detach() for parameter in same])
-            columns.append((as_operand(stacked) if operands else stacked).flatten(1))
-        return cls(models[0], torch.cat(columns, dim=1), operands)
+
+        def stacked(name: str) -> Tensor:
+            values = torch.stack([model.get_parameter(name).detach() for model in models])
+            return as_operand(values) if operands else values
+
+        columns = [stacked(name).reshape(len(models), -1) for name in moved_names(models[0])]
+        frozen = {name: stacked(name) for name in frozen_names(models[0])}
+        return cls(copied(models[0]), torch.cat(columns, dim=1), frozen, operands)
 
     @property
     def is_template(self) -> bool:
@@ -54,10 +65,10 @@ class Stack:
     def outputs(self, x: Tensor) -> Tensor:
         """(M, B, ...) outputs for (M, B, ...) inputs, differentiable in the parameters."""
         if self.operands:
-            return self.template.stacked_forward(self.named, x)
+            return self.template.stacked_forward(self.named | self.frozen, x)
         if self.is_template:
             return self.template(x[0])[None]
-        return vmap(lambda named, x: functional_call(self.template, named, (x,)))(self.named, x)
+        return vmap(lambda named, x: functional_call(self.template, named, (x,)))(self.named | self.frozen, x)
 
     def differentiate(self, loss: Tensor) -> None:
         """Leave the gradient of ``loss`` in ``gradients``."""
@@ -66,15 +77,19 @@ class Stack:
 
     def keep(self, rows: Tensor) -> Stack:
         """The models of these ``rows`` alone."""
-        return Stack(self.template, self.parameters[rows], self.operands)
+        frozen = {name: values[rows] for name, values in self.frozen.items()}
+        return Stack(self.template, self.parameters[rows], frozen, self.operands)
 
     def state_dict(self, row: int) -> dict[str, Tensor]:
         """A copy of one model's parameters and buffers, on the CPU."""
         state = {name: value.detach().cpu().clone() for name, value in self.template.state_dict().items()}
         if not self.is_template:
-            for name, parameter in self.template.named_parameters():
-                own = self._as_held(self.named[name].detach()[row : row + 1]).reshape(parameter.shape)
-                state[name] = own.cpu().clone(memory_format=torch.contiguous_format)
+            held = self.named | self.frozen
+            for names in tied_names(self.template):
+                shape = self.template.get_parameter(names[0]).shape
+                own = self._as_held(held[names[0]].detach()[row : row + 1]).reshape(shape)
+                for name in names:  # as state_dict holds it, under each of its names
+                    state[name] = own.cpu().clone(memory_format=torch.contiguous_format)
         return state
 
 

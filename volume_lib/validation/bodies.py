@@ -41,7 +41,7 @@ GAUGES = ("ball", "box", "cross_polytope")
 class LinearMap(nn.Module):
     """The "network" of a body: a parameter ``weight`` (n,) and ``z = A·weight``, whatever the input.
 
-    ``matrix``: (n,) for a diagonal ``A`` or (n, n); it is a buffer, never perturbed. ``start``: where the
+    ``matrix``: (n,) for a diagonal ``A`` or (n, n); it is a buffer, never moved. ``start``: where the
     minimum sits, (n,); the body's centre, 0, by default.
     """
 
