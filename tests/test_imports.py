@@ -15,7 +15,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "volume_lib"
 
 ORDER = """
 _lazy
-errors thresholds devices records parameters
+errors thresholds devices records parameters progress
 abilities preflight
 problems
 storage
@@ -130,7 +130,7 @@ def test_only_plots_draws_and_only_batch_knows_notebooks():
         if tool == "matplotlib":
             assert room_of(name) == "plots", f"{name}, line {line}"
         if tool in NOTEBOOK_TOOLS:
-            allowed = {"batch", "notebook"} if tool == "IPython" else {"batch"}
+            allowed = {"batch", "notebook", "progress"} if tool == "IPython" else {"batch"}
             assert room_of(name) in allowed, f"{name}, line {line}: {target}"
 
 

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from tqdm.auto import tqdm
 
+from volume_lib.progress import Bar
 from volume_lib.records import Dataset, TrainedModel
 from volume_lib.thresholds import above
 
@@ -36,7 +36,7 @@ def loss_against_data(
     x, y = dataset.upto(len(dataset.x_additional))
     counts = np.arange(1, len(x) + 1)
     cutoffs = {}
-    for trained in tqdm(models, desc="loss against data", unit="model"):
+    for trained in Bar(models, desc="loss against data", unit="model"):
         losses, _ = _evaluate(problem, trained.model, x, y, batch_size)
         cutoffs[f"Model_{trained.value}"] = {
             "additional_data": int(trained.additional_data),
@@ -95,7 +95,7 @@ def test_accuracies(
     sizes = [dataset.base_data_size + trained.additional_data for trained in models]
     accuracies = [
         _evaluate(problem, trained.model, dataset.x_test, dataset.y_test, batch_size)[1].mean()
-        for trained in tqdm(models, desc="test accuracy", unit="model")
+        for trained in Bar(models, desc="test accuracy", unit="model")
     ]
     return np.array(sizes, dtype=np.int64), np.array(accuracies, dtype=np.float64)
 

@@ -21,11 +21,11 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor, nn
-from tqdm.auto import tqdm
 
 from volume_lib.errors import InputError
 from volume_lib.parameters import copied, flatten, moved_shapes, num_moved, place
 from volume_lib.problems.base import Problem
+from volume_lib.progress import Bar
 from volume_lib.rays.directions import draw
 from volume_lib.rays.fast import FastRays
 from volume_lib.rays.scaling import compute_scale
@@ -128,7 +128,7 @@ def plane_losses(
     grid = torch.cartesian_prod(torch.as_tensor(b), torch.as_tensor(a)).float()
     losses = np.empty((len(grid), len(sizes)))
     batch = min(rays.max_rows, 256)
-    for start in tqdm(range(0, len(grid), batch), desc="slice", unit="batch", disable=not progress):
+    for start in Bar(range(0, len(grid), batch), desc="slice", unit="batch", disable=not progress):
         at = grid[start : start + batch]
         rays.load(at[:, 1:] * plane.u + at[:, :1] * plane.v)
         losses[start : start + batch] = rays(np.arange(len(at)), np.ones(len(at)), len(sizes) - 1)[0]

@@ -18,8 +18,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tqdm.auto import tqdm
-
 from volume_lib.batch import worker
 from volume_lib.batch.agenda import Task, choose_runs, make_agenda, tasks_of
 from volume_lib.batch.check import check_against_data
@@ -31,6 +29,7 @@ from volume_lib.batch.runner import BLOCKED, FAILED, STOPPED, StepResult, stop_a
 from volume_lib.batch.steps import Job, check_steps
 from volume_lib.errors import InputError
 from volume_lib.experiment.file import STEPS, read_experiment
+from volume_lib.progress import Bar
 
 if TYPE_CHECKING:
     from distributed import Client, Future
@@ -97,7 +96,7 @@ class _Batch:
 
     def work(self) -> bool:
         """Give every task its result; whether it was interrupted."""
-        with tqdm(total=sum(task.index is None for task in self.tasks), unit="step", desc="notebooks") as bar:
+        with Bar(total=sum(task.index is None for task in self.tasks), unit="step", desc="notebooks") as bar:
             try:
                 while any(task.result is None for task in self.tasks):
                     if self.asked.is_set():
@@ -108,9 +107,10 @@ class _Batch:
             except KeyboardInterrupt:
                 bar.write("stopping …")
                 self._stop(bar)
+                bar.stop()
                 return True
 
-    def _hand_out(self, bar: tqdm) -> None:
+    def _hand_out(self, bar: Bar) -> None:
         slots = sum(self.client.nthreads().values())
         flying = {id(task) for _, task in self.flying.values()}
         for task in self.tasks:
@@ -134,7 +134,7 @@ class _Batch:
         self.flying[future.key] = (future, task)
         future.add_done_callback(self.finished.put)
 
-    def _collect(self, bar: tqdm, timeout: float) -> None:
+    def _collect(self, bar: Bar, timeout: float) -> None:
         with contextlib.suppress(queue.Empty):
             future = self.finished.get(timeout=timeout)
             _, task = self.flying.pop(future.key)
@@ -145,14 +145,14 @@ class _Batch:
         running = ", ".join(names[:3]) + (" …" if len(names) > 3 else "")
         bar.set_postfix_str(f"{failed} failed, running: {running or '–'}")
 
-    def _finish(self, task: Task, result: StepResult, bar: tqdm) -> None:
+    def _finish(self, task: Task, result: StepResult, bar: Bar) -> None:
         task.result = result
         if task.index is None:
             bar.update()
         if result.state == FAILED:
             bar.write(f"failed   {result.job.name}: {result.cell}: {result.error}")
 
-    def _stop(self, bar: tqdm) -> None:
+    def _stop(self, bar: Bar) -> None:
         """End the kernels; what has not begun will not, what was running says that it was stopped."""
         stopping = threading.Thread(
             target=lambda: self.client.run(stop_all, self.launch, on_error="ignore"), daemon=True

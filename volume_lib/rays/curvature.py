@@ -33,10 +33,10 @@ import warnings
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, hessian, vjp, vmap
-from tqdm.auto import tqdm
 
 from volume_lib.parameters import copied, flatten, moved_names, moved_shapes, num_moved, place, unflatten
 from volume_lib.problems.base import Problem
+from volume_lib.progress import Bar
 
 RISE = 0.1
 """The rise of the loss (nats) at which curvature is taken: the size of the usual thresholds."""
@@ -67,7 +67,7 @@ def curvature_scale(model: nn.Module, start: Tensor, problem: Problem, x: Tensor
     # In these units the loss of a quadratic that S makes round rises by RISE at coefficient 1.
     unit = math.sqrt(2 * RISE / len(theta))
     curvature, displacement, coefficient = None, start.double(), 1.0
-    with tqdm(total=ROUNDS, desc="curvature", unit="round") as bar:
+    with Bar(total=ROUNDS, desc="curvature", unit="round") as bar:
         for number in range(1, MAX_ROUNDS + 1):
             found, coefficients = torch.zeros(len(theta), dtype=torch.float64), []
             for _ in range(POINTS):

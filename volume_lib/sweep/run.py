@@ -15,13 +15,13 @@ import numpy as np
 import psutil
 import torch
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from volume_lib import storage
 from volume_lib.devices import resolve_device
 from volume_lib.errors import InputError
 from volume_lib.problems.base import Problem
 from volume_lib.problems.provenance import level_digest, problem_digest
+from volume_lib.progress import Bar
 from volume_lib.rays.directions import draw_batch, norms
 from volume_lib.rays.fast import FastRays
 from volume_lib.rays.losses import PlainRays
@@ -106,12 +106,16 @@ def run_sweep(
             bar.set_description(f"{trained.key} {trained.value}")
             made_from = {level: (digests[level], loss_digest) for level in own}
             if _are_done(files, settings, problem, trained, dataset, made_from):
-                bar.update(len(settings.seeds) * (dataset.base_data_size + own[-1]))
+                bar.skip(len(settings.seeds) * (dataset.base_data_size + own[-1]))
+                told = "there already"
             else:
                 sweeps = sweep_model(problem, trained, dataset, own, settings, device, memory_budget, bar)
                 for path, sweep in zip(files, sweeps, strict=True):
                     sweep.samples_digest, sweep.problem_digest = made_from[sweep.additional_data]
                     storage.save_sweep(path, sweep)
+                told = f"{len(settings.seeds):,} directions"
+            where = "1 landscape" if len(own) == 1 else f"{len(own)} landscapes"
+            bar.say(f"{trained.key} {trained.value}: {told}, in {where}")
             paths += files
     return paths
 
@@ -149,7 +153,7 @@ def sweep_model(
     settings: SweepSettings,
     device: torch.device,
     memory_budget: float | None = None,
-    bar: tqdm | None = None,
+    bar: Bar | None = None,
 ) -> Iterator[Sweep]:
     """Sweep one model through its landscapes; yields one :class:`Sweep` for each level, in order.
 
@@ -187,7 +191,7 @@ def open_rays(
 
 
 def walk(
-    rays: PlainRays | FastRays, limit: int, settings: SweepSettings, bar: tqdm | None = None
+    rays: PlainRays | FastRays, limit: int, settings: SweepSettings, bar: Bar | None = None
 ) -> tuple[list[list[Packed]], list[float]]:
     """Trace all directions, ``limit`` at a time.
 
@@ -275,14 +279,14 @@ def _spread(points: Points, target: Target, batch_norms: np.ndarray) -> str:
     _, hi = bracket(points, np.arange(len(batch_norms)), target)
     radii = (hi * batch_norms)[np.isfinite(hi)]
     if not len(radii):
-        return f"r({target.value:g}): none crossed"
-    return f"r({target.value:g}) = {np.median(radii):.4g} [{radii.min():.4g}, {radii.max():.4g}]"
+        return f"no ray crossed {target.value:g}"
+    return f"radius at {target.value:g}: {np.median(radii):.4g} ({radii.min():.4g} to {radii.max():.4g})"
 
 
-def _progress(plan, dataset: Dataset, num_directions: int) -> tqdm:
+def _progress(plan, dataset: Dataset, num_directions: int) -> Bar:
     """A bar whose unit is one ray through one sample: what the time is proportional to."""
     total = sum(num_directions * (dataset.base_data_size + levels[-1]) for _, levels in plan)
-    return tqdm(total=total, unit="sample·ray", unit_scale=True)
+    return Bar(total=total, unit="sample·ray", unit_scale=True)
 
 
 def _are_done(

@@ -10,12 +10,12 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from volume_lib import storage
 from volume_lib.devices import resolve_device
 from volume_lib.errors import InputError
 from volume_lib.problems.base import Problem
+from volume_lib.progress import Bar
 from volume_lib.records import Dataset, TrainedModel
 from volume_lib.training.loop import Fit, Settings, Trainee
 from volume_lib.training.plan import Plan, Wanted, warn_of_strangers
@@ -178,8 +178,8 @@ class _Work:
         pool = [parts[0] if len(parts) == 1 else torch.cat(parts) for parts in zip(*self.pool, strict=True)]
         data = tuple(part.to(self.device) for part in (*pool, x_test, y_test))
         total = sum(trainee.size * trainee.epochs for trainee in self.trainees)
-        with tqdm(total=total, unit="sample", unit_scale=True, desc="training") as bar:
-            tick = _Ticker(bar)
+        with Bar(total=total, unit="sample", unit_scale=True, desc="training") as bar:
+            tick = self.tick = _Ticker(bar)
             for group in joint_groups(self.trainees, joint):
                 Fit(self.plan.problem, group, data, self.plan.settings, self._report, tick).run()
             tick.flush()
@@ -200,6 +200,7 @@ class _Work:
         )
         storage.save_model(models.folder, trained)
         models.done[wanted.value] = trained
+        self.tick.finished(trainee, trained, epoch)
 
     def models(self) -> list[list[TrainedModel]]:
         return [[run.done[w.value] for w in run.wanted] for run in self.runs]
@@ -220,7 +221,7 @@ def joint_groups(trainees: list[Trainee], joint: bool | str) -> list[list[Traine
 class _Ticker:
     """Moves the bar, at most ten times a second: small models end an epoch faster than a line is drawn."""
 
-    def __init__(self, bar: tqdm):
+    def __init__(self, bar: Bar):
         self.bar, self.samples, self.last = bar, 0, 0.0
 
     def __call__(self, trainee: Trainee, samples: int) -> None:
@@ -231,6 +232,14 @@ class _Ticker:
                 refresh=False,
             )
             self.flush()
+
+    def finished(self, trainee: Trainee, trained: TrainedModel, epoch: int) -> None:
+        """A line that stays for each model; what its training was spared is taken off the total."""
+        self.flush()
+        if epoch not in trainee.snapshots:  # its target was reached early
+            self.bar.shorten(trainee.size * (trainee.epochs - epoch))
+        figures = f"train loss {trained.train_loss[-1]:.3g}, test loss {trained.test_loss[-1]:.3g}"
+        self.bar.say(f"{trained.key} {trained.value}: {epoch:,} epochs, {figures}")
 
     def flush(self) -> None:
         self.last = time.monotonic()
