@@ -19,11 +19,21 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import yaml
 from pydantic import BaseModel, Field, PrivateAttr, ValidationError, model_validator
 
 from volume_lib.errors import InputError, near_match
-from volume_lib.experiment.sections import Accuracy, Analysis, Cutoff, Perturb, Runs, Section, Train, Volume
+from volume_lib.experiment.sections import (
+    Accuracy,
+    Analysis,
+    Cutoff,
+    Perturb,
+    PlainValues,
+    Runs,
+    Section,
+    Train,
+    Volume,
+)
+from volume_lib.experiment.yaml_file import read_yaml
 from volume_lib.storage import run_name
 
 FILE_NAME = "experiment.yaml"
@@ -49,7 +59,7 @@ class Experiment(Section):
     """The contents of one ``experiment.yaml``."""
 
     problem: str
-    model: dict[str, Any] = Field(default_factory=dict)
+    model: PlainValues = Field(default_factory=dict)
     runs: Runs = Runs()
     train: Train = Train()
     perturb: Perturb = Perturb()
@@ -136,19 +146,19 @@ def read_experiment(folder: str | Path) -> Experiment:
 def parse_experiment(text: str, path: str | Path = FILE_NAME) -> Experiment:
     """The experiment that ``text`` describes; ``path`` is what the errors name."""
     path = Path(path)
-    try:
-        content = yaml.load(text, _UniqueKeys)
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        line = f" at line {mark.line + 1}" if mark else ""
-        raise InputError(f"{path}: not valid YAML{line}: {error.problem or error.context}") from error
-    except yaml.YAMLError as error:
-        raise InputError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from error
+    content, shared = read_yaml(text, path)
     if not isinstance(content, dict):
         raise InputError(f"{path}: must hold keys and values, such as problem: mnist")
     try:
         # an empty section is one without changes
         named = {str(key): value for key, value in content.items()}
+        for key in shared - Experiment.model_fields.keys():
+            named.pop(key, None)  # there for the others to share
+        for key in named.keys() - Experiment.model_fields.keys():
+            known = Experiment.model_fields
+            raise InputError(
+                f"{path}: {key}: unknown key{near_match(key, known)}; known: {', '.join(known)}"
+            )
         experiment = Experiment(**{key: value for key, value in named.items() if value is not None})
     except ValidationError as error:
         raise InputError(f"{path}: {_tell(error)}") from error
@@ -156,23 +166,18 @@ def parse_experiment(text: str, path: str | Path = FILE_NAME) -> Experiment:
     return experiment
 
 
-class _UniqueKeys(yaml.SafeLoader):
-    """YAML takes the last of two equal keys without a word; here it is an error."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-        for i, key in enumerate(keys):
-            if key in keys[:i]:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"{key} twice", node.value[i][0].start_mark
-                )
-        return super().construct_mapping(node, deep)
+_UNION_TAGS = {"Imbalance", "int", "float", "str"}
+"""What pydantic puts into the place of an error beside the keys."""
 
 
 def _tell(errors: ValidationError) -> str:
     """The first error: key, value, what would be right."""
     error = min(errors.errors(), key=lambda entry: entry["type"] != "extra_forbidden")
-    where = [part for part in error["loc"] if not (isinstance(part, str) and part[0].isupper())]
+    where = list(error["loc"])
+    if error["type"] != "extra_forbidden":
+        where = [part for part in where if part not in _UNION_TAGS]
+    else:
+        where = [part for part in where[:-1] if part not in _UNION_TAGS] + where[-1:]
     key = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in where).lstrip(".")
     if error["type"] == "extra_forbidden":
         known = _keys_at(where[:-1])
@@ -192,6 +197,7 @@ def _tell(errors: ValidationError) -> str:
         "list_type": "must be a list, such as [0, 540]",
         "dict_type": "must hold keys and values",
         "model_type": "must hold keys and values",
+        "invalid_key": "is no text, and keys must be",
         "greater_than": f"must be above {context.get('gt')}",
         "greater_than_equal": f"must be {context.get('ge')} or more",
         "less_than_equal": f"must be {context.get('le')} or less",

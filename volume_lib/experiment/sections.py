@@ -31,8 +31,43 @@ def _distinct(values: list) -> list:
     return values
 
 
+def _plain(value: Any, where: str = "") -> Any:
+    """``value``, if it is the same after a journey through JSON and a notebook's cell."""
+    if isinstance(value, dict):
+        for key, entry in value.items():
+            place = f"{where}.{key}".lstrip(".")
+            if not isinstance(key, str):
+                raise ValueError(f'{place}: the key {key!r} must be text; write "{key}"')
+            _plain(entry, place)
+    elif isinstance(value, list):
+        for i, entry in enumerate(value):
+            _plain(entry, f"{where}[{i}]")
+    elif not (value is None or isinstance(value, bool | int | float | str)):
+        raise ValueError(f"{where}: a {type(value).__name__} must be written as text or numbers")
+    return value
+
+
+def _levels_of_checkpoints(value: Any) -> Any:
+    """Whole numbers or their digits → paths, with digits for keys: what a notebook's cell keeps."""
+    if value is None:
+        return None
+    if not isinstance(value, dict) or not value:
+        raise ValueError("must hold levels and files, such as {0: a.pt}")
+    for key in value:
+        if isinstance(key, bool) or not str(key).isdecimal() or str(int(key)) != str(key):
+            raise ValueError(f"{key!r} is no level; write {{0: a.pt}}")
+    return {str(key): path for key, path in value.items()}
+
+
+def _whole_plain(value: Any) -> Any:
+    if isinstance(value, dict) and not all(isinstance(key, str) for key in value):
+        _plain(value)
+    return value
+
+
 Count = Annotated[int, Field(strict=True, ge=1)]
 Natural = Annotated[int, Field(strict=True, ge=0)]
+Seed = Annotated[int, Field(strict=True, ge=0, le=2**64 - 1)]
 Positive = Annotated[float, BeforeValidator(_no_bool), Field(gt=0, allow_inf_nan=False)]
 NotNegative = Annotated[float, BeforeValidator(_no_bool), Field(ge=0, allow_inf_nan=False)]
 Share = Annotated[float, BeforeValidator(_no_bool), Field(gt=0, le=1)]
@@ -40,7 +75,11 @@ Levels = Annotated[list[Natural], Field(min_length=1), AfterValidator(_increasin
 Counts = Annotated[list[Count], Field(min_length=1), AfterValidator(_increasing)]
 Thresholds = Annotated[list[Positive], Field(min_length=1), AfterValidator(_distinct)]
 DatasetType = Literal["data", "poison", "noise"]
-Seeds = Annotated[list[Natural], Field(min_length=1)]
+Seeds = Annotated[list[Seed], Field(min_length=1)]
+PlainValues = Annotated[dict[str, Any], BeforeValidator(_whole_plain), AfterValidator(_plain)]
+Checkpoints = Annotated[dict[str, str] | None, BeforeValidator(_levels_of_checkpoints)]
+LARGEST_SEED = 2**63
+"""Of directions: files hold their seeds as signed 64-bit numbers."""
 
 
 class Section(BaseModel):
@@ -64,7 +103,7 @@ class Runs(Section):
 
 
 class Imbalance(Section):
-    labels: Annotated[list[Any], Field(min_length=1)]
+    labels: Annotated[list[int | float | str], Field(min_length=1), AfterValidator(_plain)]
     ratio: Annotated[float, BeforeValidator(_no_bool), Field(ge=0, le=1)]
 
 
@@ -88,10 +127,15 @@ class Train(Section):
     sam_adaptive: bool = False
     vary: Literal["batch_size", "epochs"] | None = None
     values: Counts | None = None
+    checkpoints: Checkpoints = None
     device: str = "auto"
 
     @model_validator(mode="after")
     def _together(self) -> Train:
+        points = self.values or self.dataset_quantities
+        unknown = [key for key in self.checkpoints or {} if int(key) not in points]
+        if unknown:
+            raise ValueError(f"checkpoints: {unknown[0]} is not one of {points}")
         check_varied(self.vary, self.values, self.epochs, self.target_train_loss)
         check_sam(self.sam_rho, self.sam_adaptive)
         return self
@@ -112,6 +156,15 @@ class Perturb(Section):
     device: str = "auto"
     memory_budget: Positive | None = None
     shards: Count = 1
+
+    @model_validator(mode="after")
+    def _seeds_fit(self) -> Perturb:
+        if self.perturbation_seed + self.num_directions > LARGEST_SEED:
+            raise ValueError(
+                f"perturbation_seed {self.perturbation_seed} and num_directions {self.num_directions}: their "
+                "sum must not pass 2^63"
+            )
+        return self
 
 
 class Volume(Section):

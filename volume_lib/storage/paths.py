@@ -55,8 +55,13 @@ def sweep_path(run_dir: str | Path, dataset_type: str, level: int, key: str, val
 
 
 def results_dir(run_dir: str | Path, dataset_type: str, level: int, threshold: float) -> Path:
-    """The folder of the volumes, and their figures, of one landscape and one loss threshold."""
-    return sweep_dir(run_dir, dataset_type, level) / f"loss_{threshold:g}"
+    """The folder of the volumes, and their figures, of one landscape and one loss threshold.
+
+    Its name gives the threshold back exactly: with six digits where they do, else with all.
+    """
+    short = f"{threshold:g}"
+    name = short if float(short) == threshold else repr(float(threshold))
+    return sweep_dir(run_dir, dataset_type, level) / f"loss_{name}"
 
 
 def results_path(run_dir: str | Path, dataset_type: str, level: int, threshold: float) -> Path:
