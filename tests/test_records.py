@@ -162,3 +162,87 @@ def test_the_digest_of_a_problem_knows_its_attributes_and_functions():
     digests = {provenance.problem_digest(p) for p in (Weighted(1.0), Weighted(2.0), Weighted(1.0, twice))}
     assert len(digests | {provenance.problem_digest(Weighted(1.0, thrice))}) == 4
     assert provenance.problem_digest(Weighted(1.0)) == provenance.problem_digest(Weighted(1.0))
+
+
+# --- models trained elsewhere
+
+
+def checkpoint(path: Path, seed: int = 3, wrap=None, kwargs=TINY) -> dict:
+    """Weights of the tiny network in a file; the state."""
+    state = get_problem("swiss_roll").build_model(kwargs, seed).state_dict()
+    torch.save(wrap(state) if wrap else state, path)
+    return state
+
+
+def loss_of(state, x, y) -> float:
+    problem = get_problem("swiss_roll")
+    model = problem.build_model(TINY, 0)
+    model.load_state_dict(state)
+    with torch.no_grad():
+        return problem.per_sample_loss(model.double()(x.double()), y).mean().item()
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        None,
+        lambda state: {"model_state_dict": state, "epoch": 3},
+        lambda state: {f"module.{name}": value for name, value in state.items()},
+    ],
+)
+def test_checkpoints_are_imported_and_the_other_levels_trained(tmp_path, monkeypatch, wrap):
+    monkeypatch.chdir(tmp_path)
+    state, dataset = checkpoint(tmp_path / "a.pt", wrap=wrap), tiny_dataset()
+    first, second = tiny_models(tmp_path, dataset, checkpoints={"0": "a.pt"})
+    assert first.settings["imported"] and first.settings["source"] == "a.pt"
+    assert all(torch.equal(first.model.state_dict()[name], value) for name, value in state.items())
+    assert first.train_loss == [pytest.approx(loss_of(state, *dataset.upto(0)), rel=1e-5)]
+    assert first.test_loss == [pytest.approx(loss_of(state, dataset.x_test, dataset.y_test), rel=1e-5)]
+    assert not second.settings.get("imported") and len(second.train_loss) == 30
+    # whatever the training is asked for later, the imported one stays
+    path = tmp_path / "models_and_data" / "model_additional_0.pt"
+    before = path.read_bytes()
+    for more in ({"epochs": 5}, {"checkpoints": {0: "a.pt"}}, {"model_seed": 9}):
+        again = tiny_models(tmp_path, dataset, **more)
+        assert again[0].settings["imported"] and path.read_bytes() == before
+    checkpoint(tmp_path / "b.pt", seed=4)
+    with pytest.raises(InputError, match=r"model_additional_0.pt: is there already and is never replaced"):
+        tiny_models(tmp_path, dataset, checkpoints={0: "b.pt"})
+    with pytest.raises(InputError, match=r"model_additional_0.pt: imported for other samples"):
+        tiny_models(tmp_path, tiny_dataset(data_seed=5))
+    assert path.read_bytes() == before
+    assert [len(storage.load_sweep(p).wiggle_results) for p in sweep(tmp_path, again, dataset)] == [3, 3, 3]
+
+
+def test_checkpoints_that_cannot_be_imported(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    checkpoint(tmp_path / "wide.pt", kwargs={**TINY, "hidden_dims": [5]})
+    torch.save([1, 2], tmp_path / "list.pt")
+    torch.save({"a": 1}, tmp_path / "number.pt")
+    torch.save(torch.nn.Linear(2, 2), tmp_path / "module.pt")
+    (tmp_path / "noise.pt").write_bytes(b"noise")
+    for name, told in {
+        "wide.pt": "wide.pt: its weights do not fit MLP",
+        "list.pt": "list.pt: holds no weights",
+        "number.pt": "'a' is a int, no tensor",
+        "module.pt": "module.pt: refused",
+        "noise.pt": "noise.pt: truncated or not",
+        "none.pt": "no none.pt in",
+    }.items():
+        with pytest.raises(InputError, match=told):
+            tiny_models(tmp_path, tiny_dataset(), checkpoints={0: name})
+    with pytest.raises(InputError, match="7 is not one of"):
+        tiny_models(tmp_path, tiny_dataset(), checkpoints={7: "wide.pt"})
+    assert not (tmp_path / "models_and_data").exists()
+
+
+def test_a_model_that_a_user_placed_is_never_overwritten(tmp_path):
+    path = tmp_path / "models_and_data" / "model_additional_0.pt"
+    path.parent.mkdir()
+    checkpoint(path)
+    before = path.read_bytes()
+    with pytest.raises(
+        InputError, match=r"model_additional_0.pt: was not trained here and is never replaced"
+    ):
+        tiny_models(tmp_path, tiny_dataset())
+    assert path.read_bytes() == before

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from volume_lib.errors import InputError
 from volume_lib.experiment.file import FILE_NAME, Experiment
-from volume_lib.problems import get_problem
-from volume_lib.problems.splits import make_dataset
 
 
 def check_against_data(experiment: Experiment) -> None:
     """Build the first run's model and data set, so that what cannot be is told before anything runs."""
+    from volume_lib.problems import get_problem  # with torch, which takes seconds to import
+    from volume_lib.problems.splits import make_dataset
+
     path = experiment.folder / FILE_NAME
     train = experiment.parameters("train", experiment.run_seeds[0])
     try:

@@ -156,9 +156,7 @@ def parse_experiment(text: str, path: str | Path = FILE_NAME) -> Experiment:
             named.pop(key, None)  # there for the others to share
         for key in named.keys() - Experiment.model_fields.keys():
             known = Experiment.model_fields
-            raise InputError(
-                f"{path}: {key}: unknown key{near_match(key, known)}; known: {', '.join(known)}"
-            )
+            raise InputError(f"{path}: {key}: unknown key{near_match(key, known)}; known: {', '.join(known)}")
         experiment = Experiment(**{key: value for key, value in named.items() if value is not None})
     except ValidationError as error:
         raise InputError(f"{path}: {_tell(error)}") from error

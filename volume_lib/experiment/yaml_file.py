@@ -73,7 +73,9 @@ def _check(node: yaml.Node, above: tuple[int, ...], sizes: dict[int, int], uses:
         if "\0" in node.value or any(0xD800 <= ord(letter) < 0xE000 for letter in node.value):
             raise _wrong(node, "holds a character that no text has")
         return 1
-    below = node.value if isinstance(node, yaml.SequenceNode) else [part for pair in node.value for part in pair]
+    below = (
+        node.value if isinstance(node, yaml.SequenceNode) else [part for pair in node.value for part in pair]
+    )
     if isinstance(node, yaml.MappingNode):
         _check_keys(node)
     sizes[id(node)] = 1 + sum(_check(child, (*above, id(node)), sizes, uses) for child in below)

@@ -13,11 +13,14 @@ from volume_lib.errors import InputError, near_match
 from volume_lib.problems.base import Problem
 from volume_lib.problems.provenance import level_digest, problem_digest, tensors_digest
 from volume_lib.records import ADDITIONAL, Dataset, TrainedModel
+from volume_lib.storage.checkpoints import is_foreign
 from volume_lib.training.loop import Settings
 from volume_lib.training.optimizers import OPTIMIZERS, SCHEDULES
 from volume_lib.training.rules import check_sam, check_varied
 
 VARIES = ("batch_size", "epochs")
+
+_NOT_OURS = "{}: was not trained here and is never replaced; import it under another name, or move it away"
 
 _NEWER = ("test_digest", "problem_digest")
 """Settings that older files do not record, and are not asked for."""
@@ -112,18 +115,40 @@ class Wanted:
         return storage.model_path(folder, self.key, self.value)
 
     def saved(self, folder: Path, problem: Problem) -> TrainedModel | None:
-        """The model of the file, if the same settings and samples gave it."""
+        """The model of the file, if the same settings and samples gave it or it was imported for these.
+
+        Raises InputError for a file that this training must not replace: one that it did not write, or an
+        imported model of other samples.
+        """
         path = self.path(folder)
         if not path.exists():
             return None
         try:
             found = storage.load_model(path, problem)
         except InputError as error:
+            if is_foreign(path):
+                raise InputError(_NOT_OURS.format(path)) from error
             warnings.warn(f"{error}; it is trained anew", stacklevel=4)
             return None
+        same = (found.key, found.value) == (self.key, self.value)
+        same &= all(getattr(found, k) == v for k, v in self.identity.items() if k != "model_seed")
+        if "data_digest" not in found.settings:
+            raise InputError(_NOT_OURS.format(path))
+        if found.settings.get("imported"):
+            told = [
+                name
+                for name in ("data_digest", "test_digest")
+                if found.settings.get(name) != self.settings[name]
+            ]
+            if told or not same:
+                raise InputError(
+                    f"{path}: imported for other {'samples' if told else 'settings'}, and never replaced; "
+                    f"move it away and import {found.settings.get('source')} again"
+                )
+            return found
         settings = {name: self.settings[name] for name in _NEWER if name in self.settings} | found.settings
-        same = (settings, found.key, found.value) == (self.settings, self.key, self.value)
-        return found if same and all(getattr(found, k) == v for k, v in self.identity.items()) else None
+        same &= settings == self.settings and found.model_seed == self.identity["model_seed"]
+        return found if same else None
 
 
 def check_settings(settings: Settings, *, epochs: int, batch_size: int) -> None:

@@ -43,6 +43,7 @@ def train_models(
     sam_adaptive: bool = False,
     vary: str | None = None,
     values: Sequence[int] | None = None,
+    checkpoints: Mapping[Any, str | Path] | None = None,
     joint: bool | str = "auto",
     device: str = "auto",
 ) -> list[TrainedModel]:
@@ -60,6 +61,8 @@ def train_models(
     - ``lr_schedule``: ``cosine`` or ``linear`` take the learning rate to 0 over ``epochs``.
     - ``target_train_loss`` ends a training once the loss (nats) over all its samples is that low.
     - ``sam_rho`` > 0 is sharpness-aware minimisation of that radius, ``sam_adaptive`` its adaptive form.
+    - ``checkpoints``: level (or other value) → file with weights that were trained elsewhere: these models
+      are imported (:mod:`volume_lib.training.imports`), the others trained.
     - ``joint``: whether to train models side by side; ``"auto"`` does so where it is faster.
     - ``device``: ``"auto"`` is the GPU if there is one.
 
@@ -69,13 +72,19 @@ def train_models(
     at the end, and hold the latest value in between.
 
     A model already in ``folder`` that the same settings and samples gave is not trained again. Returns the
-    models sorted by what varies, on the CPU, in eval mode. Raises InputError for impossible settings, and
-    when a training loss turns NaN.
+    models sorted by what varies, on the CPU, in eval mode. An imported model is never trained. Raises
+    InputError for impossible settings, when a training loss turns NaN, and where a model's file was written
+    by something else: it is the user's, and stays.
     """
     settings = Settings(
         optimizer, learning_rate, weight_decay, lr_schedule, target_train_loss, sam_rho, sam_adaptive
     )
     plan = Plan(problem, model or {}, epochs, batch_size, settings, vary, values)
+    if checkpoints:
+        from volume_lib.training.imports import import_models
+
+        plan.check()
+        import_models(plan, dataset, model_seed, checkpoints, folder)
     return train_runs(plan, [Run(dataset, model_seed, folder)], joint=joint, device=device)[0]
 
 
