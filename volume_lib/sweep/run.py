@@ -10,11 +10,12 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psutil
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from volume_lib import storage
 from volume_lib.devices import resolve_device
@@ -180,13 +181,29 @@ def open_rays(
     """The evaluator that the search wants, and how many directions may be loaded into it together."""
     x, y = dataset.upto(levels[-1])
     sizes = [dataset.base_data_size + level for level in levels]
-    own_x, own_y = dataset.upto(min(trained.additional_data, len(dataset.x_additional)))
-    scale = compute_scale(settings.scaling, trained.model, problem, own_x, own_y)
-    budget = _budget(memory_budget, device)
+    own = dataset.upto(min(trained.additional_data, len(dataset.x_additional)))
+    return rays_of(problem, trained.model, (x, y), sizes, settings, device, memory_budget, own)
+
+
+def rays_of(
+    problem: Problem,
+    model: nn.Module,
+    samples: tuple[Tensor, Tensor],
+    sizes: Sequence[int],
+    settings: SweepSettings,
+    device: torch.device,
+    memory_budget: float | None = None,
+    own: tuple[Tensor, Tensor] | None = None,
+) -> tuple[PlainRays | FastRays, int]:
+    """:func:`open_rays` of any network: ``samples`` are inputs and targets of the largest of the nested
+    landscapes ``sizes``; ``own`` those that a scaling by curvature is to fit, if other than these."""
+    x, y = samples
+    scale = compute_scale(settings.scaling, model, problem, *(own or samples))
+    budget = budget_of(memory_budget, device)
     if isinstance(settings.search, Grid):
-        rays = PlainRays(problem, trained.model, x, y, sizes, scale, device)
+        rays = PlainRays(problem, model, x, y, sizes, scale, device)
         return rays, min(LARGEST_BATCH, 1 + int(budget // (8 * len(scale))))
-    rays = FastRays(problem, trained.model, x, y, sizes, scale, device, memory_budget=budget)
+    rays = FastRays(problem, model, x, y, sizes, scale, device, memory_budget=budget)
     return rays, min(LARGEST_BATCH, rays.max_rows)
 
 
@@ -216,6 +233,21 @@ def walk(
     return traces, all_norms
 
 
+def ray_records(trace: list[Packed], seeds: range, all_norms: list[float]) -> list[dict[str, Any]]:
+    """One landscape's rays, as :func:`walk` traced them, as :class:`~volume_lib.records.Sweep` holds them."""
+    points = (ray for batch in trace for ray in batch.rays())
+    return [
+        {
+            "loss": loss,
+            "coefficients": coefficients,
+            "accs": accs,
+            "perturbation_seed": seed,
+            "perturbation_norm": norm,
+        }
+        for (coefficients, loss, accs), seed, norm in zip(points, seeds, all_norms, strict=True)
+    ]
+
+
 def _record(
     problem: Problem,
     trained: TrainedModel,
@@ -226,19 +258,8 @@ def _record(
     trace: list[Packed],
     all_norms: list[float],
 ) -> Sweep:
-    points = (ray for batch in trace for ray in batch.rays())
-    rays = [
-        {
-            "loss": loss,
-            "coefficients": coefficients,
-            "accs": accs,
-            "perturbation_seed": seed,
-            "perturbation_norm": norm,
-        }
-        for (coefficients, loss, accs), seed, norm in zip(points, settings.seeds, all_norms, strict=True)
-    ]
     return Sweep(
-        wiggle_results=rays,
+        wiggle_results=ray_records(trace, settings.seeds, all_norms),
         additional_data=level,
         model_trained_data=trained.additional_data,
         dataset_type=dataset.dataset_type,
@@ -259,7 +280,8 @@ def _record(
     )
 
 
-def _budget(memory_budget: float | None, device: torch.device) -> float:
+def budget_of(memory_budget: float | None, device: torch.device) -> float:
+    """Bytes that a sweep may take: as many as are given, else a quarter of what is free."""
     if memory_budget is not None:
         return memory_budget
     free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else psutil.virtual_memory().available
