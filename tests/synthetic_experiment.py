@@ -1,8 +1,7 @@
-"""Experiment folders whose numbers are known in closed form, as present and older notebooks write them."""
+"""Experiment folders whose numbers are known in closed form."""
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -83,25 +82,4 @@ def write_run(folder: Path, seed: int, levels: Sequence[int] = LEVELS, threshold
     storage.save_cutoffs(run, cutoffs(levels, BASE + max(levels)))
     sizes = [BASE + m for m in levels]
     storage.save_test_accuracies(run, sizes, [1 - test_loss_value(seed, m) for m in levels])
-    return run
-
-
-def write_old_run(folder: Path, seed: int, levels: Sequence[int] = LEVELS, threshold: float = 0.1) -> Path:
-    """A run of an older notebook: few keys, levels in falling order, ``-Infinity`` for no volume."""
-    run = folder / f"model_{seed}_data_{seed + 10}"
-    keep = ("test_loss_values", "log_exp_r_n_values", "model_data_levels", "loss_landscape_data_param",
-            "train_loss_values", "num_params", "dataset_type")  # fmt: skip
-    for landscape in levels:
-        minima = sorted((m for m in levels if m >= landscape), reverse=True)
-        full = results(seed, landscape, minima, threshold)
-        old = {key: full[key] for key in keep}
-        if landscape == 0:
-            old["log_exp_r_n_values"][0] = -math.inf  # the minimum of the most data
-        path = storage.results_path(run, "data", landscape, threshold)
-        path.parent.mkdir(parents=True)
-        path.write_text(json.dumps(old))
-    storage.save_cutoffs(run, cutoffs(sorted(levels, reverse=True), BASE + max(levels)))
-    storage.save_test_accuracies(
-        run, sorted(levels, reverse=True), [0.9 - i / 100 for i in range(len(levels))]
-    )
     return run

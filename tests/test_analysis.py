@@ -60,28 +60,6 @@ def test_summary_has_a_row_for_each_run_landscape_and_minimum(folder):
         assert text["resolution"] == ""  # these results do not say
 
 
-def test_runs_of_older_notebooks_load(tmp_path):
-    known.write_old_run(tmp_path, 0)
-    known.write_old_run(tmp_path, 1, levels=(940, 140, 0))
-    experiment = analysis.load_experiment(tmp_path)
-    assert experiment.runs == ["model_0_data_10", "model_1_data_11"]
-    assert experiment.minima == list(known.LEVELS)
-    values = experiment.matrix("log_exp_r_n", 0)
-    assert np.isneginf(values[:, -1]).all()  # -Infinity
-    assert np.isnan(values[1]).tolist() == [False, True, False, True, False]  # levels this seed never had
-    assert values[0, 0] == pytest.approx(known.log_volume(0, 0, 0))
-    # Accuracies came in falling order of the level, and from the other file.
-    assert experiment.matrix("test_acc", 0)[0].tolist() == pytest.approx([0.86, 0.87, 0.88, 0.89, 0.9])
-    assert experiment.rows(run="model_0_data_10", minimum=40)["cutoff"][0] == known.cutoff(40)
-    assert experiment.counts_training_data  # the base size stands in cutoffs.json
-    assert np.isnan(experiment.table["log_volume"]).all()
-
-
-def test_old_and_new_runs_side_by_side(folder):
-    known.write_old_run(folder, 7)
-    assert len(analysis.load_experiment(folder).runs) == 4
-
-
 def test_partial_and_damaged_runs_are_named_and_left_out(folder):
     shutil.rmtree(folder / "model_0_data_10" / "data_140")
     path = storage.results_path(folder / "model_1_data_11", "data", 0, 0.1)
@@ -101,9 +79,14 @@ def test_partial_and_damaged_runs_are_named_and_left_out(folder):
 
 
 def test_missing_cutoffs_and_accuracies_are_noted_and_cost_no_run(tmp_path):
-    run = known.write_old_run(tmp_path, 0)
+    run = known.write_run(tmp_path, 0)
     (run / "cutoffs" / "cutoffs.json").unlink()
     (run / "test_accuracies.npz").unlink()
+    for path in run.glob("*/*/results.json"):
+        told = storage.load_results(path)
+        for key in ("base_dataset_size", "test_acc_values"):
+            del told[key]
+        storage.save_results(path, told)
     experiment = analysis.load_experiment(tmp_path)
     assert (
         "cutoffs.json" in experiment.notes[run.name] and "test_accuracies.npz" in experiment.notes[run.name]
@@ -161,7 +144,8 @@ def test_mean_and_spread_against_numpy():
         high[0] - centre[0] == pytest.approx(np.std([1, 2, 6], ddof=1)) == pytest.approx(centre[0] - low[0])
     )
     centre, low, high = analysis.mean_and_spread(values, "quartiles")
-    assert centre.tolist()[:2] == [2.0, 4.0] and low[1] == -np.inf
+    assert centre.tolist()[:2] == [2.0, 4.0] and low[1] == -np.inf and high[1] == 4.5
+    assert (low[0], high[0]) == tuple(np.quantile([1, 2, 6], [0.25, 0.75])) == (1.5, 4.0)
     assert np.isneginf(analysis.mean_and_spread(np.full((3, 1), -np.inf))[0][0])
     with pytest.raises(InputError, match="quartiles"):
         analysis.mean_and_spread(values, "iqr")
@@ -226,16 +210,16 @@ def test_rank_agreement_by_counting_pairs(folder):
     changed = known.results(0, 0, known.LEVELS) | {"log_exp_r_n_values": [5.0, 9.0, 1.0, -math.inf, 3.0]}
     storage.save_results(path, changed)
     experiment = analysis.load_experiment(folder)
-    volume, loss = [5.0, 9.0, 1.0, -math.inf, 3.0], [5, 4, 3, 2, 1]
+    volume, loss = [5.0, 9.0, 1.0, 3.0], [5, 4, 3, 1]  # the one without a volume has no rank
     signs = [
         np.sign(a - b) * np.sign(c - d)
         for (a, c), (b, d) in itertools.combinations(zip(volume, loss, strict=True), 2)
     ]
     tau = analysis.rank_agreement(experiment, 0, method="kendall").per_run[0]
-    assert tau == pytest.approx(sum(signs) / 10)
-    ranks = np.array([4, 5, 2, 1, 3]) - np.array(loss)
+    assert tau == pytest.approx(sum(signs) / 6)
+    ranks = np.array([3, 4, 1, 2]) - np.array([4, 3, 2, 1])
     rho = analysis.rank_agreement(experiment, 0).per_run[0]
-    assert rho == pytest.approx(1 - 6 * np.sum(ranks**2) / (5 * 24))
+    assert rho == pytest.approx(1 - 6 * np.sum(ranks**2) / (4 * 15))
 
 
 def test_agreement_interval_spans_the_seeds(folder):
@@ -281,6 +265,68 @@ def test_compare_networks_of_different_size_per_parameter(folder, monkeypatch):
     assert comparison.first[0, 0] == pytest.approx(known.log_volume(0, 0, 0) / 1000)
     assert comparison.second[0, 0] == pytest.approx(known.log_volume(0, 0, 0) / 4000)
     assert "per parameter" in plots.compare(comparison).get_ylabel()
+
+
+def test_a_comparison_in_words_has_no_nan(folder):
+    path = storage.results_path(folder / "model_0_data_10", "data", 0, 0.1)
+    changed = known.results(0, 0, known.LEVELS)
+    changed["log_exp_r_n_values"][1] = -math.inf
+    storage.save_results(path, changed)
+    one = folder.parent / "one"
+    known.write_run(one, 0)
+    alone = analysis.load_experiment(one)
+    lines = analysis.compare(analysis.load_experiment(folder), alone).describe().split("\n")
+    assert "one run" not in lines[0] and len(lines) == 6 and "nan" not in "".join(lines)
+    assert lines[1].endswith("-50, one run: no interval")  # seed 0 against the mean of seeds 0, 1, 2
+    storage.save_results(storage.results_path(one / "model_0_data_10", "data", 0, 0.1), changed)
+    lines = analysis.compare(analysis.load_experiment(folder), analysis.load_experiment(one)).describe()
+    assert "no volume in" in lines and "nan" not in lines
+
+
+def test_failed_networks_count_by_the_rule_that_is_chosen(folder):
+    path = storage.results_path(folder / "model_0_data_10", "data", 0, 0.1)
+    changed = known.results(0, 0, known.LEVELS)
+    changed["log_exp_r_n_values"][4] = -math.inf
+    storage.save_results(path, changed)
+    for level in known.LEVELS:  # the network of 940 samples of this run ended at a loss of 0.25
+        own = storage.results_path(folder / "model_0_data_10", "data", level, 0.1)
+        content = storage.load_results(own)
+        content["train_loss_values"][-1] = 0.25
+        storage.save_results(own, content)
+    plain = analysis.load_experiment(folder)
+    assert plain.failures == [("model_0_data_10", 940)] and "model_0_data_10: 940" in plain.describe()
+    assert plain.matrix("log_exp_r_n", 0)[0, 4] == -math.inf
+    left = analysis.load_experiment(folder, failed="leave out").matrix("log_exp_r_n", 0)
+    assert math.isnan(left[0, 4]) and np.isfinite(left).sum() == 14
+    least = analysis.load_experiment(folder, failed="least volume").matrix("log_exp_r_n", 0)
+    assert least[0, 4] == known.log_volume(0, 440, 0)  # the least of all networks that did not fail
+    with pytest.raises(InputError, match="leave out, least volume"):
+        analysis.load_experiment(folder, failed="drop")
+
+
+def test_the_law_in_each_minimums_own_landscape(folder):
+    experiment = analysis.load_experiment(folder)
+    own = analysis.scaling_law(experiment, analysis.OWN)
+    assert own.exponent == pytest.approx(-40) and own.residuals == pytest.approx(0, abs=1e-9)
+    assert own.interval == pytest.approx((-40, -40))
+    assert analysis.scaling_law(experiment, 0).exponent == pytest.approx(-30)
+    assert experiment.own_landscapes("log_exp_r_n")[1, 2] == known.log_volume(1, 140, 140)
+    assert experiment.of_minima("test_loss")[2].tolist() == [
+        known.test_loss_value(2, m) for m in known.LEVELS
+    ]
+
+
+def test_reliability_of_the_order_averaged_over_runs(folder):
+    path = storage.results_path(folder / "model_0_data_10", "data", 0, 0.1)
+    more = {"subset_sizes": [1, 10], "radii_rank_probabilities": [0.8, 1.0]}
+    more |= {"radii_rank_probabilities_full": [0.5, 1.0]}
+    storage.save_results(path, known.results(0, 0, known.LEVELS, **more))
+    found = analysis.mean_stability(analysis.load_experiment(folder), 0)
+    assert set(found) == {"largest", "order"}  # by the largest radius nothing is said
+    sizes, shares = found["largest"]
+    assert sizes.tolist() == [1, 10]
+    assert shares.mean(axis=0) == pytest.approx([(0.8 + 0.5 + 0.5) / 3, (1.0 + 0.9 + 0.9) / 3])
+    assert found["order"][1][:, 0].tolist() == [0.5, 0.2, 0.2]
 
 
 def test_compare_says_why_it_cannot(folder):

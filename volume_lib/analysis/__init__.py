@@ -1,33 +1,43 @@
 """Many runs → tables and numbers: what the analysis notebook draws.
 
-``load_experiment`` makes one tidy table of an experiment's runs; ``rank_agreement``, ``fit_power_law`` and
-``compare`` are what is read off it; ``write_summary`` writes it down.
+``choose`` settles how an experiment is analysed and loads it; ``load_experiment`` makes one tidy table of
+its runs; ``rank_agreement``, ``scaling_law`` and ``compare`` are what is read off it; ``write_summary``
+writes it down.
 """
 
-from volume_lib.analysis.loading import load_experiment, minima_of
+from volume_lib.analysis.comparison import Comparison, compare
+from volume_lib.analysis.loading import load_experiment
+from volume_lib.analysis.runs import minima_of
+from volume_lib.analysis.settings import Chosen, choose
 from volume_lib.analysis.statistics import (
+    OWN,
     Agreement,
-    Comparison,
     PowerLaw,
-    compare,
     fit_power_law,
     mean_and_spread,
+    mean_stability,
     rank_agreement,
+    scaling_law,
 )
 from volume_lib.analysis.table import COLUMNS, QUANTITIES, ExperimentResults, write_summary
 
 __all__ = [
     "COLUMNS",
+    "OWN",
     "QUANTITIES",
     "Agreement",
+    "Chosen",
     "Comparison",
     "ExperimentResults",
     "PowerLaw",
+    "choose",
     "compare",
     "fit_power_law",
     "load_experiment",
     "mean_and_spread",
+    "mean_stability",
     "minima_of",
     "rank_agreement",
+    "scaling_law",
     "write_summary",
 ]

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from volume_lib import storage
-from volume_lib.analysis.table import COLUMNS, ExperimentResults
+from volume_lib.analysis import runs
+from volume_lib.analysis.failed import apply_rule
+from volume_lib.analysis.runs import UNKNOWN, Contents, minima_of
+from volume_lib.analysis.table import COLUMNS, ExperimentResults, Stability
 from volume_lib.cutoffs import zero_volume_level
 from volume_lib.errors import InputError
-from volume_lib.experiment.file import FILE_NAME, read_experiment
 from volume_lib.records import ADDITIONAL
+from volume_lib.volume.diagnostics import grid_resolution
 
 _LISTS = {
     "log_exp_r_n": "log_exp_r_n_values",
@@ -27,11 +30,20 @@ _LISTS = {
     "test_loss": "test_loss_values",
     "test_acc": "test_acc_values",
     "train_loss": "train_loss_values",
+    "mean_radius": "mean_radius_values",
+    "median_radius": "median_radius_values",
 }
+"""Columns that are a list of the results, one entry for each minimum; NaN where a file has no such list."""
 
 
 def load_experiment(
-    folder: str | Path, loss_threshold: float | None = None, dataset_type: str | None = None
+    folder: str | Path,
+    loss_threshold: float | None = None,
+    dataset_type: str | None = None,
+    *,
+    key: str | None = None,
+    base_size: int | None = None,
+    failed: str = "no volume",
 ) -> ExperimentResults:
     """Load every run of an experiment folder, whichever version of the notebooks wrote it.
 
@@ -40,203 +52,255 @@ def load_experiment(
     all its minima that were trained on at least that landscape's data, and, where experiment.yaml says
     which levels were planned, if it has all of them. Others are left out and named.
 
-    Raises :class:`InputError` if there is no run, none is complete, or the threshold or type is not there.
+    ``key``: what varies between the minima (``"additional"``, ``"batch_size"`` …), ``base_size``: how many
+    samples all have seen. Both are needed for older files only, which do not say; without them their minima
+    may be of an unknown kind, and sizes stay additional samples. ``failed`` is what becomes of networks
+    whose training ended above the threshold (:mod:`volume_lib.analysis.failed`).
+
+    Raises :class:`InputError` if there is no run, none is complete, the threshold or type is not there, or
+    ``key`` or ``base_size`` contradict the files.
     """
     folder = Path(folder)
-    found = {run.name: storage.list_results(run) for run in storage.list_runs(folder)}
-    if not found:
-        raise InputError(
-            f"{folder}: no run folders model_<seed>_data_<seed> here; give the experiment's folder"
-        )
-    plan = _plan(folder)
-    dataset_type = _choose_type(folder, found, dataset_type or plan.dataset_type)
-    loss_threshold = _choose_threshold(folder, found, dataset_type, loss_threshold)
-    contents: dict[str, dict[int, dict[str, Any]]] = {}
-    left_out: dict[str, str] = {}
-    for run, files in found.items():
-        try:
-            contents[run] = {
-                level: storage.load_results(path)
-                for (kind, level, threshold), path in files.items()
-                if kind == dataset_type and math.isclose(threshold, loss_threshold)
-            }
-        except InputError as error:
-            left_out[run] = str(error)
-    left_out |= _incomplete(contents, plan, loss_threshold)
+    found = runs.find_runs(folder)
+    plan = runs.plan_of(folder)
+    dataset_type = runs.choose_type(folder, found, dataset_type or plan.dataset_type)
+    loss_threshold = runs.choose_threshold(folder, found, dataset_type, loss_threshold)
+    contents, left_out = _read(found, dataset_type, loss_threshold)
+    key = runs.choose_key(folder, contents, key, plan)
+    left_out |= runs.incomplete(contents, plan, loss_threshold, key)
     complete = {run: results for run, results in contents.items() if run not in left_out}
+    sizes = _base_sizes(folder, found, complete, base_size, plan.base_size, left_out)
+    complete = {run: results for run, results in complete.items() if run not in left_out}
     if not complete:
         whys = "; ".join(f"{run}: {why}" for run, why in left_out.items())
         raise InputError(f"{folder}: no complete run at loss threshold {loss_threshold:g} ({whys})")
-    notes: dict[str, str] = {}
+    notes = runs.oddities(complete)
     rows: list[tuple] = []
     for run, results in complete.items():
-        rows += _run_rows(folder / run, results, loss_threshold, notes)
+        read = _Run(run, found[run].folder, results, loss_threshold, key, sizes[run])
+        rows += read.rows()
+        if read.notes:
+            notes[run] = "; ".join([*([notes[run]] if run in notes else []), *read.notes])
     table = np.array(rows, dtype=[(name, kind) for name, kind in COLUMNS.items()])
     table = table[np.lexsort((table["minimum"], table["landscape"], table["data_seed"], table["model_seed"]))]
+    table, failures = apply_rule(table, loss_threshold, failed)
     first = next(iter(next(iter(complete.values())).values()))
-    name = "/".join(folder.resolve().parts[-2:])
-    key = first.get("key", ADDITIONAL)
-    unit = first["loss_unit"]
-    return ExperimentResults(folder, name, loss_threshold, dataset_type, key, table, left_out, notes, unit)
-
-
-def minima_of(results: Mapping[str, Any]) -> list[int]:
-    """What tells the minima of a ``results.json`` apart, in the order of its lists."""
-    return [int(v) for v in results.get("key_values", results["model_data_levels"])]
-
-
-def _choose_type(folder: Path, found: Mapping[str, Mapping], wanted: str | None) -> str:
-    kinds = sorted({kind for files in found.values() for kind, _, _ in files})
-    if not kinds:
-        raise InputError(f"{folder}: no run has a results.json yet; {storage.VOLUME_NOTEBOOK!r} writes them")
-    if wanted is None and len(kinds) > 1:
-        raise InputError(
-            f"{folder}: landscapes of several kinds; say dataset_type = one of {', '.join(kinds)}"
-        )
-    if wanted is not None and wanted not in kinds:
-        raise InputError(f"{folder}: no landscapes of dataset_type {wanted!r}, only {', '.join(kinds)}")
-    return wanted or kinds[0]
-
-
-def _choose_threshold(folder: Path, found: Mapping[str, Mapping], kind: str, wanted: float | None) -> float:
-    thresholds = [{t for k, _, t in files if k == kind} for files in found.values()]
-    counts = Counter(t for have in thresholds for t in have)
-    if wanted is None:
-        return min(counts, key=lambda t: (-counts[t], t))
-    for threshold in counts:
-        if math.isclose(threshold, wanted):
-            return threshold
-    known = ", ".join(f"{t:g}" for t in sorted(counts))
-    raise InputError(f"{folder}: no results at loss_threshold {wanted:g}, only at {known}")
-
-
-class _Plan(NamedTuple):
-    """What experiment.yaml asks for; all empty without one."""
-
-    runs: Sequence[str] = ()
-    minima: Sequence[int] = ()
-    landscapes: Sequence[int] = ()
-    dataset_type: str | None = None
-
-
-def _plan(folder: Path) -> _Plan:
-    if not (folder / FILE_NAME).exists():
-        return _Plan()
-    asked = read_experiment(folder)
-    levels = asked.train.dataset_quantities
-    landscapes = asked.perturb.landscape_levels or levels
-    if asked.train.vary and not asked.perturb.all_pairs:  # all minima have seen the same data
-        landscapes = [level for level in landscapes if level <= levels[0]]
-    return _Plan(
-        runs=[seeds.name for seeds in asked.run_seeds],
-        minima=asked.train.values or levels,
-        landscapes=landscapes,
-        dataset_type=asked.train.dataset_type,
+    return ExperimentResults(
+        folder=folder,
+        name="/".join(folder.resolve().parts[-2:]),
+        loss_threshold=loss_threshold,
+        dataset_type=dataset_type,
+        key=key,
+        table=table,
+        left_out=left_out,
+        notes=notes,
+        loss_unit=first["loss_unit"],
+        remarks=_remarks(complete, key, sizes),
+        failed=failed,
+        failures=failures,
+        stability=_stability(complete),
     )
 
 
-def _incomplete(
-    contents: Mapping[str, Mapping[int, Mapping[str, Any]]],
-    plan: _Plan,
-    threshold: float,
-) -> dict[str, str]:
-    """Of each run that lacks something: what."""
-    left_out = {run: "the run folder is missing" for run in plan.runs if run not in contents}
-    landscapes = {level for results in contents.values() for level in results} | set(plan.landscapes)
-    for run, results in contents.items():
-        if not results:
-            left_out[run] = f"no results.json at loss threshold {threshold:g}"
-            continue
-        by_data = next(iter(results.values())).get("key", ADDITIONAL) == ADDITIONAL
-        own = {minimum for result in results.values() for minimum in minima_of(result)} | set(plan.minima)
-        expected = {level for level in landscapes if not by_data or level in own} | set(results)
-        missing = [f"landscape {level}" for level in sorted(expected - set(results))]
-        for level, result in sorted(results.items()):
-            needed = {m for m in own if not by_data or m >= level}
-            lacking = sorted(needed - set(minima_of(result)))
-            missing += [f"minimum {m} in landscape {level}" for m in lacking]
-        if missing:
-            left_out[run] = "partial, lacks " + ", ".join(missing)
-    return left_out
-
-
-def _run_rows(
-    run_dir: Path, contents: Mapping[int, Mapping[str, Any]], threshold: float, notes: dict[str, str]
-) -> list[tuple]:
-    """One tuple in the order of :data:`COLUMNS` for each landscape and minimum of a run."""
-    model_seed, data_seed = storage.run_seeds(run_dir)
-    lacking = []
-    try:
-        cutoffs = {int(key.rpartition("_")[2]): entry for key, entry in storage.load_cutoffs(run_dir).items()}
-    except InputError as error:
-        cutoffs = {}
-        lacking.append(str(error))
-    base = _base_size(contents, cutoffs)
-    accuracies = _accuracies(run_dir, contents, base, lacking)
-    rows = []
-    for landscape, result in contents.items():
-        for i, minimum in enumerate(minima_of(result)):
-            values: dict[str, Any] = {name: _entry(result, key, i) for name, key in _LISTS.items()}
-            values["ci_low"], values["ci_high"] = _entry(result, "log_exp_r_n_ci", i, (math.nan, math.nan))
-            if math.isnan(values["test_acc"]):
-                values["test_acc"] = accuracies.get(minimum, math.nan)
-            trained = int(result["model_data_levels"][i])
-            cutoff = _cutoff(cutoffs.get(minimum), threshold)
-            values |= {
-                "run": run_dir.name,
-                "model_seed": model_seed,
-                "data_seed": data_seed,
-                "cutoff": cutoff,
+def _read(found: Mapping[str, runs.Found], kind: str, threshold: float) -> tuple[Contents, dict[str, str]]:
+    """The results of each run at one threshold, and of each run that cannot be read: why."""
+    contents: dict[str, dict[int, dict[str, Any]]] = {}
+    left_out: dict[str, str] = {}
+    for run, (_, files) in found.items():
+        try:
+            contents[run] = {
+                level: storage.load_results(path)
+                for (its_kind, level, its_threshold), path in files.items()
+                if its_kind == kind and math.isclose(its_threshold, threshold)
             }
-            values |= {"landscape": landscape, "minimum": minimum, "trained_data": trained}
-            values |= {"train_size": base + trained, "landscape_size": base + landscape}
-            values["num_params"] = result.get("num_params", math.nan)
-            rows.append(tuple(values[name] for name in COLUMNS))
-    if lacking:
-        notes[run_dir.name] = "; ".join(lacking)
-    return rows
+        except InputError as error:
+            left_out[run] = str(error)
+    return contents, left_out
 
 
-def _cutoff(entry: dict[str, Any] | None, threshold: float) -> float:
-    if entry is None:
-        return math.nan
-    level = zero_volume_level(entry, threshold)
-    return math.inf if level is None else float(level)
+def _base_sizes(
+    folder: Path,
+    found: Mapping[str, runs.Found],
+    contents: Contents,
+    wanted: int | None,
+    planned: int | None,
+    left_out: dict[str, str],
+) -> dict[str, float]:
+    """Base samples of each run, NaN where nothing says; runs that say other than most join ``left_out``."""
+    said = {run: _said_base_size(found[run].folder, results) for run, results in contents.items()}
+    counts = Counter(size for size in said.values() if size is not None)
+    if wanted is not None and counts and set(counts) != {wanted}:
+        raise InputError(f"{folder}: base_size {wanted}, but the files say {runs.words(sorted(counts))}")
+    usual = counts.most_common(1)[0][0] if counts else wanted or planned
+    for run, size in said.items():
+        if size is not None and size != usual:
+            left_out[run] = f"its base data are {size:,} samples, those of the others {usual:,}"
+    return {run: math.nan if usual is None else float(usual) for run in said}
+
+
+def _said_base_size(folder: Path, contents: Mapping[int, Mapping[str, Any]]) -> int | None:
+    for result in contents.values():
+        if "base_dataset_size" in result:
+            return int(result["base_dataset_size"])
+    try:
+        cutoffs = storage.load_cutoffs(folder)
+    except InputError:
+        return None
+    return next((int(entry["base_train_size"]) for entry in cutoffs.values()), None)
+
+
+class _Run:
+    """One run on its way into the table."""
+
+    def __init__(
+        self,
+        name: str,
+        folder: Path,
+        contents: Mapping[int, Mapping[str, Any]],
+        threshold: float,
+        key: str,
+        base: float,
+    ):
+        self.name, self.folder, self.contents = name, folder, contents
+        self.threshold, self.key, self.base = threshold, key, base
+        self.seeds = storage.run_seeds(folder.resolve()) or (-1, -1)
+        self.notes: list[str] = []
+        self.cutoffs = self._cutoffs()
+        self.accuracies = self._accuracies()
+
+    def rows(self) -> Iterator[tuple]:
+        """One tuple in the order of :data:`COLUMNS` for each landscape and minimum."""
+        untold: list[str] = []
+        for landscape, result in self.contents.items():
+            for i, minimum in enumerate(minima_of(result)):
+                values: dict[str, Any] = {name: _entry(result, key, i) for name, key in _LISTS.items()}
+                values["ci_low"], values["ci_high"] = _entry(
+                    result, "log_exp_r_n_ci", i, (math.nan, math.nan)
+                )
+                if self._never_crossed(result, values):
+                    values["log_exp_r_n"] = math.nan
+                    untold.append(f"{minimum:,} in landscape {landscape:,}")
+                if math.isnan(values["resolution"]):
+                    values["resolution"] = _grid_spacing(result, i)
+                if math.isnan(values["test_acc"]):
+                    values["test_acc"] = self.accuracies.get(minimum, math.nan)
+                by_value = "key_values" not in result and self.key != ADDITIONAL
+                trained = landscape if by_value else int(result["model_data_levels"][i])
+                values |= {"run": self.name, "model_seed": self.seeds[0], "data_seed": self.seeds[1]}
+                values |= {"landscape": landscape, "minimum": minimum, "trained_data": trained}
+                values |= {"train_size": self.base + trained, "landscape_size": self.base + landscape}
+                values["num_params"] = result.get("num_params", math.nan)
+                values["cutoff"] = self._cutoff(minimum)
+                yield tuple(values[name] for name in COLUMNS)
+        if untold:
+            self.notes.append(
+                f"no direction crossed the threshold, so nothing is told of the volume of {'; '.join(untold)}"
+            )
+
+    def _never_crossed(self, result: Mapping[str, Any], values: dict[str, Any]) -> bool:
+        """Whether an older file's −Infinity stands for no crossing at all, and not for no volume.
+
+        Older notebooks left out directions that never crossed. Where all did, the mean over none was
+        −Infinity, as it is for a minimum above the threshold; only the loss at its centre tells them apart.
+        """
+        return (
+            "num_directions" not in result
+            and values["log_exp_r_n"] == -math.inf
+            and values["train_loss"] <= self.threshold
+        )
+
+    def _cutoffs(self) -> dict[int, dict[str, Any]]:
+        try:
+            found = storage.load_cutoffs(self.folder)
+            return {int(name.rpartition("_")[2]): entry for name, entry in found.items()}
+        except InputError as error:
+            self.notes.append(str(error))
+            return {}
+
+    def _cutoff(self, minimum: int) -> float:
+        entry = self.cutoffs.get(minimum)
+        if entry is None:
+            return math.nan
+        level = zero_volume_level(entry, self.threshold)
+        return math.inf if level is None else float(level)
+
+    def _accuracies(self) -> dict[int, float]:
+        """Test accuracy of each minimum from test_accuracies.npz, where the results do not hold it."""
+        if all("test_acc_values" in result for result in self.contents.values()):
+            return {}
+        try:
+            sizes, accuracies = storage.load_test_accuracies(self.folder)
+        except InputError as error:
+            self.notes.append(str(error))
+            return {}
+        minima = sorted({m for result in self.contents.values() for m in minima_of(result)})
+        by_size = dict(zip((int(s) for s in sizes), (float(a) for a in accuracies), strict=True))
+        # Some older files count the base samples among the sizes, some do not.
+        for shift in (0 if math.isnan(self.base) else int(self.base), 0):
+            if all(m + shift in by_size for m in minima):
+                return {m: by_size[m + shift] for m in minima}
+        path = storage.accuracies_path(self.folder)
+        self.notes.append(f"{path}: its sizes {sorted(by_size)} are not those of the minima")
+        return {}
 
 
 def _entry(result: Mapping[str, Any], key: str, i: int, default: Any = math.nan) -> Any:
     values = result.get(key)
-    if values is None:
+    if values is None or (key == "log_exp_r_n_acc_values" and not _accuracies_tell(result)):
         return default
     return values[i] if values[i] is not None else default
 
 
-def _base_size(contents: Mapping[int, Mapping[str, Any]], cutoffs: Mapping[int, Mapping[str, Any]]) -> float:
-    for source in (*contents.values(), *cutoffs.values()):
-        for key in ("base_dataset_size", "base_train_size"):
-            if key in source:
-                return float(source[key])
-    return math.nan
+def _accuracies_tell(result: Mapping[str, Any]) -> bool:
+    """False where an older file has −Infinity for every minimum: no direction crossed the accuracy."""
+    values = result["log_exp_r_n_acc_values"]
+    return "num_directions" in result or any(value not in (None, -math.inf) for value in values)
 
 
-def _accuracies(
-    run_dir: Path, contents: Mapping[int, Mapping[str, Any]], base: float, lacking: list[str]
-) -> dict[int, float]:
-    """Test accuracy of each minimum from test_accuracies.npz, for results that do not hold it themselves."""
-    if all("test_acc_values" in result for result in contents.values()):
-        return {}
-    try:
-        sizes, accuracies = storage.load_test_accuracies(run_dir)
-    except InputError as error:
-        lacking.append(str(error))
-        return {}
-    minima = sorted({m for result in contents.values() for m in minima_of(result)})
-    by_size = dict(zip((int(s) for s in sizes), (float(a) for a in accuracies), strict=True))
-    # Some older files count the base samples among the sizes, some do not.
-    for shift in (0 if math.isnan(base) else int(base), 0):
-        if all(m + shift in by_size for m in minima):
-            return {m: by_size[m + shift] for m in minima}
-    lacking.append(
-        f"{storage.accuracies_path(run_dir)}: its sizes {sorted(by_size)} are not those of the minima"
-    )
-    return {}
+def _grid_spacing(result: Mapping[str, Any], i: int) -> float:
+    tops, n = result.get("top_r_vals"), result.get("num_params")
+    return math.nan if not tops or not n or not tops[i] else grid_resolution(tops[i], int(n))
+
+
+def _remarks(contents: Contents, key: str, sizes: Mapping[str, float]) -> list[str]:
+    """What the files of the whole experiment do not say, and how to say it."""
+    results = [result for run in contents.values() for result in run.values()]
+    remarks = []
+    if key == UNKNOWN:
+        values = runs.words(sorted({m for result in results for m in minima_of(result)}))
+        remarks.append(
+            f"the files do not say what tells the minima {values} apart, and none belongs to its landscape: "
+            "they are no amounts of data; give key, as 'batch_size' or 'epochs'"
+        )
+    if key == ADDITIONAL and any(math.isnan(size) for size in sizes.values()):
+        remarks.append("the files do not say how many base samples there are; give base_size")
+    silent = [r for r in results if "log_exp_r_n_acc_values" in r and not _accuracies_tell(r)]
+    if silent:
+        remarks.append(
+            "volumes by accuracy are −Infinity for every minimum: no direction fell below the accuracy "
+            "threshold, so the files tell nothing about them"
+        )
+    return remarks
+
+
+def _stability(contents: Contents) -> dict[int, list[Stability]]:
+    """Landscape → how reliable the order is, run by run, where the files say."""
+    found: dict[int, list[Stability]] = {}
+    for results in contents.values():
+        for level, result in results.items():
+            if "subset_sizes" in result and "radii_rank_probabilities" in result:
+                found.setdefault(level, []).append(
+                    Stability(
+                        *(
+                            [float(v) for v in result.get(name, [])]
+                            for name in (
+                                "subset_sizes",
+                                "radii_rank_probabilities",
+                                "radii_rank_probabilities_full",
+                                "largest_radius_rank_probabilities",
+                                "largest_radius_rank_probabilities_full",
+                            )
+                        )
+                    )
+                )
+    return found

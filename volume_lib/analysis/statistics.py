@@ -1,4 +1,4 @@
-"""What the table says: agreement of ranks, the power law of volume against data, two experiments compared."""
+"""What the table says: agreement of ranks, the power law of volume against data, the order's reliability."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
-from volume_lib.analysis.table import QUANTITIES, ExperimentResults
+from volume_lib.analysis.table import ExperimentResults, Stability
 from volume_lib.errors import InputError
+from volume_lib.records import ADDITIONAL
 
 CONFIDENCE = 0.95
 
@@ -52,6 +53,15 @@ class PowerLaw:
         """Log volume (nats) of the mean line at ``sizes``."""
         return self.intercepts.mean() + self.exponent * np.log(sizes)
 
+    @property
+    def left_out(self) -> list[float]:
+        """The sizes that no run's line takes in: 0, or without a volume in any run."""
+        return [
+            float(s)
+            for s, known in zip(self.sizes, np.isfinite(self.residuals).any(axis=0), strict=True)
+            if not known
+        ]
+
 
 def rank_agreement(
     experiment: ExperimentResults,
@@ -65,8 +75,8 @@ def rank_agreement(
 ) -> Agreement:
     """How well the order of the minima by log volume agrees with their order by ``column``.
 
-    ``method``: ``"spearman"`` or ``"kendall"`` (τ-b, which allows for ties). No volume (−inf) ranks
-    below every volume. The interval says how far another draw of seeds could move the mean.
+    ``method``: ``"spearman"`` or ``"kendall"`` (τ-b, which allows for ties). A minimum without a volume in a
+    run has no rank there. The interval says how far another draw of seeds could move the mean.
     """
     measures: dict[str, Callable] = {"spearman": stats.spearmanr, "kendall": stats.kendalltau}
     if method not in measures:
@@ -74,7 +84,7 @@ def rank_agreement(
     volumes, others = experiment.matrix(quantity, landscape), experiment.matrix(column, landscape)
     per_run = np.full(len(volumes), np.nan)
     for i, (a, b) in enumerate(zip(volumes, others, strict=True)):
-        known = ~(np.isnan(a) | np.isnan(b))
+        known = np.isfinite(a) & ~np.isnan(b)
         a, b = stats.rankdata(a[known]), stats.rankdata(b[known])
         if len(a) >= 3 and np.ptp(a) > 0 and np.ptp(b) > 0:
             per_run[i] = measures[method](a, b).statistic
@@ -124,75 +134,56 @@ def fit_power_law(sizes: Sequence[float], log_volumes: np.ndarray) -> PowerLaw:
     )
 
 
-@dataclass(frozen=True)
-class Comparison:
-    """Two experiments in one landscape, over the minima that both have.
+OWN = "own"
+"""In :func:`scaling_law`: each minimum in the landscape of its own training data."""
 
-    ``first``, ``second`` (S₁, M) and (S₂, M): values of each run. ``difference`` (M,): second − first, and
-    ``interval`` (M, 2) its Student t interval: ``paired`` by seeds over the runs that both have where there
-    are two or more (the rows are then those runs), else Welch's over all runs. NaN where there are too few.
-    ``per_parameter``: values were divided by the numbers of parameters, which differ.
+
+def scaling_law(
+    experiment: ExperimentResults, landscape: int | str | None = None, *, quantity: str = "log_exp_r_n"
+) -> PowerLaw:
+    """The power law of volume against data of an experiment: :func:`fit_power_law` where it means something.
+
+    ``landscape``: the one in which all minima are measured (None: the smallest), or :data:`OWN`, each minimum
+    in the landscape of its own training data. Sizes are whole training sets, base samples included; of
+    poison and noise the samples of that kind, where the level 0 has no logarithm and is left out.
+
+    Raises :class:`InputError` where the minima are no amounts of data, or amounts whose base samples are
+    not known, or too few of them have a volume.
     """
-
-    names: tuple[str, str]
-    landscape: int
-    quantity: str
-    minima: list[int]
-    first: np.ndarray
-    second: np.ndarray
-    difference: np.ndarray
-    interval: np.ndarray
-    per_parameter: bool
-    paired: bool
-
-
-def compare(
-    first: ExperimentResults,
-    second: ExperimentResults,
-    landscape: int | None = None,
-    quantity: str = "log_exp_r_n",
-) -> Comparison:
-    """Put two experiments side by side: base against large, SAM against plain.
-
-    ``landscape``: the smallest that both have, if not given. Log volumes of networks with different numbers
-    of parameters n live in different dimensions; both are then divided by their n (nats per parameter:
-    the log of a mean radius). Raises :class:`InputError` where nothing can be compared.
-    """
-    if first.key != second.key:
+    if experiment.key != ADDITIONAL:
         raise InputError(
-            f"{first.name} varies {first.key}, {second.name} varies {second.key}: not comparable"
+            f"a power law of volume against data needs minima that differ in data; these differ in "
+            f"{'what their files do not say' if experiment.key == 'unknown' else experiment.key}"
         )
-    shared = sorted(set(first.landscapes) & set(second.landscapes))
-    if landscape is None and shared:
-        landscape = shared[0]
-    if landscape not in shared:
-        raise InputError(f"landscape {landscape}: {first.name} and {second.name} share {shared or 'none'}")
-    minima = [m for m in first.minima if m in set(second.minima)]
-    if not minima:
-        raise InputError(f"{first.name} and {second.name} share no minimum")
-    runs = [run for run in first.runs if run in set(second.runs)]
-    paired = len(runs) > 1
-    sides, dimensions = [], []
-    for experiment in (first, second):
-        columns = [experiment.minima.index(m) for m in minima]
-        rows = [experiment.runs.index(run) for run in (runs if paired else experiment.runs)]
-        sides.append(experiment.matrix(quantity, landscape)[np.ix_(rows, columns)])
-        dimensions.append(np.unique(experiment.table["num_params"]).tolist())
-    per_parameter = dimensions[0] != dimensions[1] and quantity in QUANTITIES
-    if per_parameter:
-        sides = [side / n[0] for side, n in zip(sides, dimensions, strict=True)]
-    difference, interval = (_paired if paired else _welch)(*sides)
-    return Comparison(
-        (first.name, second.name),
-        landscape,
-        quantity,
-        minima,
-        *sides,
-        difference,
-        interval,
-        per_parameter,
-        paired,
-    )
+    if experiment.dataset_type == "data" and not experiment.counts_training_data:
+        raise InputError(
+            f"{experiment.folder}: its files do not say how many base samples there are; give base_size, "
+            "without which sizes are not known and no power law can be fitted"
+        )
+    if landscape == OWN:
+        values = experiment.own_landscapes(quantity)
+    else:
+        level = experiment.landscapes[0] if landscape is None else int(landscape)
+        values = experiment.matrix(quantity, level)
+    return fit_power_law(experiment.minima_sizes, values)
+
+
+def mean_stability(experiment: ExperimentResults, landscape: int) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """How many directions tell the order of the minima: the mean over runs, with every run's numbers.
+
+    Name → (K,) numbers of directions and (S, K) shares: ``largest`` (the largest minimum is found), ``order``
+    (the order of all is), and the same ``…_by_radius``, by the largest radius alone. Only numbers of
+    directions that all runs have; names that no run has are left out.
+    """
+    runs = experiment.stability.get(landscape, [])
+    found = {}
+    for name in Stability._fields[1:]:
+        told = [run for run in runs if getattr(run, name)]
+        sizes = sorted(set.intersection(*(set(run.sizes) for run in told))) if told else []
+        if sizes:
+            shares = [[getattr(run, name)[run.sizes.index(size)] for size in sizes] for run in told]
+            found[name] = (np.array(sizes), np.array(shares))
+    return found
 
 
 def mean_and_spread(values: np.ndarray, spread: str = "sd") -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -209,12 +200,20 @@ def mean_and_spread(values: np.ndarray, spread: str = "sd") -> tuple[np.ndarray,
         if not column.size:
             out[:, j] = -np.inf if np.isneginf(values[:, j]).any() else np.nan
         elif spread == "quartiles":
-            low, centre, high = np.quantile(column, [0.25, 0.5, 0.75], method="closest_observation")
-            out[:, j] = centre, low, high
+            out[:, j] = [_quantile(np.sort(column), share) for share in (0.5, 0.25, 0.75)]
         else:
             deviation = column.std(ddof=1) if column.size > 1 else 0.0
             out[:, j] = column.mean(), column.mean() - deviation, column.mean() + deviation
     return out[0], out[1], out[2]
+
+
+def _quantile(ordered: np.ndarray, share: float) -> float:
+    """Linear between order statistics, as numpy's; −inf where it lies between nothing and something."""
+    position = share * (len(ordered) - 1)
+    below = int(position)
+    if position == below or np.isneginf(ordered[below]):
+        return float(ordered[below])
+    return float(ordered[below] + (position - below) * (ordered[below + 1] - ordered[below]))
 
 
 def _mean_where(x: np.ndarray, known: np.ndarray) -> np.ndarray:
@@ -233,35 +232,3 @@ def _exponent_interval(slopes: np.ndarray, x: np.ndarray, residuals: np.ndarray)
         error = math.sqrt(np.nansum(residuals[0] ** 2) / freedom / np.sum((x[known] - x[known].mean()) ** 2))
     half = float(stats.t.ppf(0.5 + CONFIDENCE / 2, freedom) * error)
     return float(slopes.mean() - half), float(slopes.mean() + half)
-
-
-def _paired(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean of the differences run by run (M,) and its interval (M, 2)."""
-    difference = np.full(first.shape[1], np.nan)
-    interval = np.full((first.shape[1], 2), np.nan)
-    for j in range(first.shape[1]):
-        both = np.isfinite(first[:, j]) & np.isfinite(second[:, j])
-        steps = second[both, j] - first[both, j]
-        if steps.size:
-            difference[j] = steps.mean()
-        if steps.size > 1:
-            half = (
-                stats.t.ppf(0.5 + CONFIDENCE / 2, steps.size - 1) * steps.std(ddof=1) / math.sqrt(steps.size)
-            )
-            interval[j] = steps.mean() - half, steps.mean() + half
-    return difference, interval
-
-
-def _welch(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Difference of the means (M,) and its interval (M, 2), without assuming equal variances."""
-    difference = np.full(first.shape[1], np.nan)
-    interval = np.full((first.shape[1], 2), np.nan)
-    for j in range(first.shape[1]):
-        a, b = (side[:, j][np.isfinite(side[:, j])] for side in (first, second))
-        if not (a.size and b.size):
-            continue
-        difference[j] = b.mean() - a.mean()
-        if min(a.size, b.size) > 1 and np.ptp(a) + np.ptp(b) > 0:
-            test = stats.ttest_ind(b, a, equal_var=False).confidence_interval(CONFIDENCE)
-            interval[j] = test.low, test.high
-    return difference, interval

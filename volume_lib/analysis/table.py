@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import csv
 import io
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -36,15 +36,31 @@ COLUMNS: dict[str, type] = {
     "train_loss": float,
     "num_params": float,
     "cutoff": float,
+    "mean_radius": float,
+    "median_radius": float,
 }
 """Columns of the table. ``landscape``, ``trained_data``: additional samples. ``minimum``: what tells
 the minima apart (their additional samples, or the batch size …). ``train_size``, ``landscape_size``: the
 same with the base samples, NaN where the files do not say how many there are. Volumes, their interval
 and ``resolution`` are in nats, −inf for no volume, NaN where a file does not say; so are the losses.
-``cutoff``: additional samples from which on the minimum has no volume, inf if it always has one."""
+``cutoff``: additional samples from which on the minimum has no volume, inf if it always has one.
+``mean_radius``, ``median_radius``: of the threshold radii over directions."""
 
 QUANTITIES = ("log_exp_r_n", "log_volume", "log_exp_r_n_acc")
 """Columns that are a log volume."""
+
+
+class Stability(NamedTuple):
+    """How often so many directions (K,) of one run tell the largest minimum and the order of all, (K,) each.
+
+    By log volume, and by the largest radius alone; empty where a file does not say.
+    """
+
+    sizes: list[float]
+    largest: list[float]
+    order: list[float]
+    largest_by_radius: list[float]
+    order_by_radius: list[float]
 
 
 @dataclass(frozen=True)
@@ -52,8 +68,10 @@ class ExperimentResults:
     """The complete runs of one experiment at one loss threshold.
 
     ``table`` (R,) has the fields of :data:`COLUMNS`. ``left_out`` says of each run that is not in it
-    why; ``notes`` what the runs in it lack that only some figures need. ``key`` is what varies between
-    the minima.
+    why; ``notes`` what is odd in a run or what it lacks that only some figures need; ``remarks`` what the
+    files of all runs leave open. ``key`` is what varies between the minima. ``failures``: (run, minimum)
+    above the threshold after training, which count by the rule ``failed``. ``stability``: landscape →
+    what each run says of it.
     """
 
     folder: Path
@@ -65,6 +83,10 @@ class ExperimentResults:
     left_out: dict[str, str]
     notes: dict[str, str]
     loss_unit: str
+    remarks: list[str] = field(default_factory=list)
+    failed: str = "no volume"
+    failures: list[tuple[str, int]] = field(default_factory=list)
+    stability: dict[int, list[Stability]] = field(default_factory=dict)
 
     @property
     def runs(self) -> list[str]:
@@ -128,6 +150,21 @@ class ExperimentResults:
             values[runs[row["run"]], minima[int(row["minimum"])]] = row[column]
         return values
 
+    def own_landscapes(self, column: str) -> np.ndarray:
+        """(runs, minima) values of ``column``, each minimum in the landscape of its own training data."""
+        values = np.full((len(self.runs), len(self.minima)), np.nan)
+        for j, minimum in enumerate(self.minima):
+            if minimum in self.landscapes:
+                values[:, j] = self.matrix(column, minimum)[:, j]
+        return values
+
+    def of_minima(self, column: str) -> np.ndarray:
+        """(runs, minima) values of a column that belongs to the minimum alone, as its test loss does."""
+        values = np.full((len(self.runs), len(self.minima)), np.nan)
+        for level in self.landscapes:
+            values = np.where(np.isnan(values), self.matrix(column, level), values)
+        return values
+
     def has(self, column: str) -> bool:
         """Whether any row knows ``column``: older results lack the newer ones."""
         return not np.isnan(self.table[column]).all()
@@ -139,6 +176,10 @@ class ExperimentResults:
             f"  landscapes, additional samples: {', '.join(map(str, self.landscapes))}",
             f"  minima, {self.key.replace('_', ' ')}: {', '.join(map(str, self.minima))}",
         ]
+        lines += [f"  {remark}" for remark in self.remarks]
+        if self.failures:
+            lines.append(f"  above the threshold after training, counted by the rule {self.failed!r}:")
+            lines += [f"    {run}: {minimum:,}" for run, minimum in self.failures]
         lines += [f"  left out: {run}: {why}" for run, why in self.left_out.items()]
         lines += [f"  {run}: {what}" for run, what in self.notes.items()]
         return "\n".join(lines)

@@ -191,11 +191,17 @@ class Accuracy(Section):
 
 
 class Analysis(Section):
-    """analyze_experiments_data.ipynb; ``compare_with`` is a folder, seen from this experiment's."""
+    """analyze_experiments_data.ipynb; ``compare_with`` is a folder, seen from this experiment's.
+
+    None: as :func:`volume_lib.analysis.choose` settles it.
+    """
 
     loss_threshold: Positive | None = None
     dataset_type: DatasetType | None = None
     landscape: Natural | None = None
-    quantity: Literal["log_exp_r_n", "log_volume", "log_exp_r_n_acc"] = "log_exp_r_n"
-    spread: Literal["sd", "quartiles"] = "sd"
+    quantity: Literal["log_exp_r_n", "log_volume", "log_exp_r_n_acc"] | None = None
+    spread: Literal["sd", "quartiles"] | None = None
     compare_with: str | None = None
+    failed: Literal["no volume", "leave out", "least volume"] | None = None
+    key: str | None = None
+    base_size: Count | None = None

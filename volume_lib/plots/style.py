@@ -39,6 +39,7 @@ DATA_AXIS = {
     ("additional", "noise"): "noise samples added",
     ("batch_size", "data"): "batch size",
     ("epochs", "data"): "epochs of training",
+    ("unknown", "data"): "values of the minima (of what, the files do not say)",
 }
 """What the horizontal axis of an experiment shows, by what varies and the kind of additional data."""
 
