@@ -9,9 +9,9 @@ A run folder holds (see ``experiments/README.md`` for the keys)::
     cutoffs/cutoffs.json                              Volume Cutoff.ipynb
     test_accuracies.npz                               Test Accuracy.ipynb
 
-Writers go through :func:`atomic_write`: a reader never sees half a file. Readers never execute what they
-read, and raise :class:`~volume_lib.errors.InputError` naming the file, what is wrong with it and the
-notebook that writes it.
+Writers go through :func:`atomic_write`: a reader never sees half a file. Readers never execute or import
+what they read, keep to limits that the file's size sets, compare its check sums, and raise
+:class:`~volume_lib.errors.InputError` naming the file, what is wrong with it and the notebook that writes it.
 """
 
 from volume_lib.storage.files import atomic_write, remove_temporary_files, write_bytes
@@ -40,6 +40,7 @@ from volume_lib.storage.paths import (
     shard_dir,
     sweep_dir,
     sweep_path,
+    threshold_name,
 )
 from volume_lib.storage.results import (
     load_cutoffs,
@@ -50,6 +51,7 @@ from volume_lib.storage.results import (
     save_test_accuracies,
 )
 from volume_lib.storage.sweeps import load_sweep, save_sweep
+from volume_lib.storage.weights import array_of, arrays_of, check_storable
 
 __all__ = [
     "ACCURACY_NOTEBOOK",
@@ -61,7 +63,10 @@ __all__ = [
     "VOLUME_NOTEBOOK",
     "accuracies_path",
     "analysis_dir",
+    "array_of",
+    "arrays_of",
     "atomic_write",
+    "check_storable",
     "cutoffs_path",
     "list_models",
     "list_outputs",
@@ -90,5 +95,6 @@ __all__ = [
     "shard_dir",
     "sweep_dir",
     "sweep_path",
+    "threshold_name",
     "write_bytes",
 ]

@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from volume_lib.errors import InputError
-from volume_lib.storage.files import read
-from volume_lib.storage.safe_pickle import load_torch
+from volume_lib.storage.readers import load_torch, read
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -1,4 +1,4 @@
-"""How files are written (whole or not at all) and how damaged ones are reported."""
+"""How files are written: whole or not at all, and with what makes later damage visible."""
 
 from __future__ import annotations
 
@@ -7,14 +7,13 @@ import io
 import os
 import re
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from volume_lib.errors import InputError
-from volume_lib.storage.safe_pickle import RefusedName
+from volume_lib.storage.archives import seal
 
 
 @contextlib.contextmanager
@@ -62,40 +61,10 @@ def save_torch(path: Path, content: dict[str, Any]) -> None:
     # Through memory, because torch turns a full disk into an assertion about its zip writer.
     buffer = io.BytesIO()
     torch.save(content, buffer)
-    write_bytes(path, buffer.getbuffer())
+    write_bytes(path, seal(buffer))
 
 
 def save_npz(path: Path, arrays: dict[str, Any]) -> None:
     buffer = io.BytesIO()
     np.savez(buffer, **arrays)
-    write_bytes(path, buffer.getbuffer())
-
-
-def read(path: Path, reader: Callable[[Path], Any], notebook: str) -> Any:
-    """``reader(path)``, with every way to fail told in one line."""
-    written_by = f"'{notebook}' writes it"
-    try:
-        return reader(path)
-    except FileNotFoundError as error:
-        raise InputError(f"{path}: does not exist; {written_by}") from error
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror or error}); {written_by}") from error
-    except RefusedName as error:
-        message = f"{path}: refused, its pickle names {error}, which no file of this workflow does"
-        raise InputError(f"{message}; {written_by}") from error
-    except Exception as error:  # a damaged file can make zipfile, pickle, numpy and torch raise anything
-        size = path.stat().st_size
-        raise InputError(
-            f"{path}: truncated or not a {path.suffix} file ({size} bytes, {type(error).__name__}); "
-            f"delete it and run the notebook again: {written_by}"
-        ) from error
-
-
-def require(path: Path, content: Any, keys: tuple[str, ...], notebook: str) -> None:
-    if not isinstance(content, dict):
-        raise InputError(
-            f"{path}: holds a {type(content).__name__}, not named values; '{notebook}' writes it"
-        )
-    missing = [key for key in keys if key not in content]
-    if missing:
-        raise InputError(f"{path}: lacks {', '.join(missing)}; '{notebook}' writes them")
+    write_bytes(path, seal(buffer))

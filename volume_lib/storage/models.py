@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import re
+import warnings
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,17 +13,34 @@ import numpy as np
 
 from volume_lib.errors import InputError
 from volume_lib.records import ADDITIONAL, Dataset, TrainedModel
-from volume_lib.storage import older
-from volume_lib.storage.files import read, require, save_torch
-from volume_lib.storage.paths import MODELS_AND_DATA, TRAIN_NOTEBOOK, list_models, model_path, run_seeds
-from volume_lib.storage.safe_pickle import load_torch
+from volume_lib.storage import older, schema
+from volume_lib.storage.files import save_torch
+from volume_lib.storage.paths import (
+    MODEL_NAME,
+    MODELS_AND_DATA,
+    TRAIN_NOTEBOOK,
+    list_models,
+    model_path,
+    run_seeds,
+)
+from volume_lib.storage.readers import load_torch, read
+from volume_lib.storage.weights import check_storable, rebuild
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from volume_lib.problems.base import Problem
 
-_TENSORS = ("x_base_train", "y_base_train", "x_additional", "y_additional", "x_test", "y_test")
+_PARTS = ("base_train", "additional", "test")
+_TENSORS = tuple(f"{axis}_{part}" for part in _PARTS for axis in "xy")
+_SEED = schema.whole(-1, 2**64 - 1)
+_DATASET: dict[str, schema.Check] = {
+    **dict.fromkeys(_TENSORS, schema.samples),
+    "dataset_quantities": schema.many(schema.whole(), at_least=1),
+    "dataset_type": schema.NAME,
+    "problem": schema.text(),
+    "data_seed": _SEED,
+}
 
 
 def _own_memory(tensor: Tensor) -> Tensor:
@@ -29,7 +49,7 @@ def _own_memory(tensor: Tensor) -> Tensor:
 
 
 def _plain(name: str, value: Any) -> Any:
-    """``value`` as torch's weights-only reader takes it: numpy scalars become Python's own."""
+    """``value`` as every reader of pickles takes it: numpy scalars become Python's own."""
     if isinstance(value, np.generic):
         return value.item()
     if isinstance(value, dict):
@@ -54,36 +74,46 @@ def save_dataset(folder: str | Path, dataset: Dataset) -> Path:
 
 
 def load_dataset(folder: str | Path) -> Dataset:
-    """Read ``<folder>/dataset.pt``.
+    """Read ``<folder>/dataset.pt``. The problem that it names is a text here: nothing is imported.
 
     Files of older notebooks do not name their problem and data seed: ``problem`` is then ``""`` and
     ``data_seed`` the one in the name of the run folder, or -1.
     """
-    import torch
-
     path = Path(folder) / "dataset.pt"
     content = read(path, load_torch, TRAIN_NOTEBOOK)
-    require(path, content, (*_TENSORS, "dataset_quantities", "dataset_type"), TRAIN_NOTEBOOK)
-    for name in _TENSORS:
-        content[name] = torch.as_tensor(content[name])
-    for part in ("base_train", "additional", "test"):
+    schema.require(path, content, (*_TENSORS, "dataset_quantities", "dataset_type"), TRAIN_NOTEBOOK)
+    content.setdefault("problem", "")
+    content.setdefault("data_seed", _seeds_in_name(path)[1])
+    schema.check(path, content, _DATASET, TRAIN_NOTEBOOK)
+    for part in _PARTS:
         inputs, targets = len(content[f"x_{part}"]), len(content[f"y_{part}"])
         if inputs != targets:
             raise InputError(f"{path}: {inputs} inputs x_{part} but {targets} targets y_{part}")
-    content["dataset_quantities"] = [int(level) for level in content["dataset_quantities"]]
-    content.setdefault("problem", "")
-    content.setdefault("data_seed", _seeds_in_name(path)[1])
-    return Dataset(**{field.name: content[field.name] for field in fields(Dataset)})
+    largest, count = max(content["dataset_quantities"]), len(content["x_additional"])
+    if largest > count:
+        raise InputError(f"{path}: dataset_quantities: {largest} is more than the {count} of x_additional")
+    return Dataset(**{field.name: content[field.name] for field in fields(Dataset) if field.name in content})
 
 
 def _seeds_in_name(path: Path) -> tuple[int, int]:
     """What the run's folder says where an older file does not; -1 where it does not either."""
-    return run_seeds(path.resolve().parent.parent) or (-1, -1)
+    return run_seeds(Path(os.path.abspath(path)).parent.parent) or (-1, -1)
 
 
 _CURVES = ("train_loss", "test_loss", "train_accs", "test_accs")
 _MODEL_KEYS = ("state_dict", *_CURVES, "additional_data", "dataset_type", "model_class")
 _NEWER_MODEL_KEYS = ("problem", "model_kwargs", "model_seed", "key")
+_MODEL: dict[str, schema.Check] = {
+    "state_dict": schema.weights(schema.real_tensor),
+    **dict.fromkeys(_CURVES, schema.curve),
+    "additional_data": schema.whole(),
+    "dataset_type": schema.NAME,
+    "model_class": schema.text(r"\w{1,100}", "the name of a class"),
+    "problem": schema.text(),
+    "model_kwargs": schema.named,
+    "model_seed": _SEED,
+    "key": schema.NAME,
+}
 
 
 def save_model(folder: str | Path, trained: TrainedModel) -> Path:
@@ -100,6 +130,7 @@ def save_model(folder: str | Path, trained: TrainedModel) -> Path:
     if trained.key != ADDITIONAL:
         content[trained.key] = trained.value
     content = {name: _plain(name, value) for name, value in content.items()}
+    check_storable(trained.model)
     content["state_dict"] = {name: _own_memory(value) for name, value in trained.model.state_dict().items()}
     path = model_path(folder, trained.key, trained.value)
     save_torch(path, content)
@@ -113,37 +144,53 @@ def load_model(path: str | Path, problem: Problem) -> TrainedModel:
     built: then the shapes tell (:mod:`volume_lib.storage.older`), or it is the problem's default of that
     class.
     """
-    import torch
-
     path = Path(path)
-    content = read(path, load_torch, TRAIN_NOTEBOOK)
-    if isinstance(content, dict) and "state_dict" not in content and "model_state" in content:
-        content["state_dict"] = content.pop("model_state")
-    require(path, content, _MODEL_KEYS, TRAIN_NOTEBOOK)
+    key, value = _name_and_number(path)
+    content = _checked(path)
     content = older.model_content(content, problem)
-    state = content.pop("state_dict")
     kind = content["model_class"]
     if kind not in problem.model_classes:
         known = ", ".join(problem.model_classes)
         raise InputError(f"{path}: model_class {kind!r} is not one of problem {problem.name}'s ({known})")
     content.setdefault("problem", problem.name)
-    content.setdefault("model_kwargs", problem.default_model_kwargs(kind))
     content.setdefault("model_seed", _seeds_in_name(path)[0])
-    key, value = path.stem.removeprefix("model_").rpartition("_")[::2]
     content["key"] = older.value_key(content, key)
-    content.pop(content["key"], None)
-    model = problem.build_model(content["model_kwargs"], max(content["model_seed"], 0), kind)
-    try:
-        model.load_state_dict({name: torch.as_tensor(value) for name, value in state.items()})
-    except RuntimeError as error:
-        reason = " ".join(str(error).split())
+    if "model_kwargs" not in content:
+        content["model_kwargs"] = problem.default_model_kwargs(kind)
+    says = content["additional_data"] if key == ADDITIONAL else content.pop(content["key"], value)
+    if says != value:
         raise InputError(
-            f"{path}: its weights do not fit {kind} with {content['model_kwargs']}: {reason}"
-        ) from error
-    for name in _CURVES:
-        content[name] = [float(entry) for entry in np.atleast_1d(content[name])]
+            f"{path}: its name says {value}, its content {schema.shown(says)}: not the same model"
+        )
+    state = content.pop("state_dict")
+    try:
+        model = rebuild(problem, kind, content["model_kwargs"], max(content["model_seed"], 0), state)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
     record = {name: content.pop(name) for name in (*_MODEL_KEYS[1:], *_NEWER_MODEL_KEYS)}
-    return TrainedModel(model=model.eval(), value=int(value), settings=content, **record)
+    return TrainedModel(model=model, value=value, settings=content, **record)
+
+
+def _checked(path: Path) -> dict[str, Any]:
+    """The content of a model's file, with every entry what it must be."""
+    content = read(path, load_torch, TRAIN_NOTEBOOK)
+    if isinstance(content, dict) and "state_dict" not in content and "model_state" in content:
+        content["state_dict"] = content.pop("model_state")
+    schema.require(path, content, _MODEL_KEYS, TRAIN_NOTEBOOK)
+    content = {str(name): entry for name, entry in content.items()}
+    settings = dict.fromkeys(content.keys() - _MODEL.keys(), schema.plain)
+    schema.check(path, content, _MODEL | settings, TRAIN_NOTEBOOK)
+    return content
+
+
+def _name_and_number(path: Path) -> tuple[str, int]:
+    """What varies and its value, from a model file's name."""
+    found = re.fullmatch(MODEL_NAME, path.name)
+    if found is None:
+        raise InputError(
+            f"{path}: a model's file is called model_<key>_<number>.pt, as model_additional_540.pt"
+        )
+    return found[1], int(found[2])
 
 
 def load_models_and_data(
@@ -151,34 +198,47 @@ def load_models_and_data(
 ) -> tuple[list[TrainedModel], Dataset]:
     """The rebuilt models, by value, and the data set that they were trained on.
 
-    ``problem`` is asked for only where ``dataset.pt`` does not name it and neither shapes nor the model's
-    class say which it is. A problem of the user's own (``my_problem.py:MyProblem``) is looked for beside
-    the run folder and above it.
+    Args:
+        folder: a run's ``models_and_data``.
+        problem: a problem or its name. A class in a file of your own (``my_problem.py:MyProblem``) is
+            looked for beside the run folder and above it, and is loaded only because it is named here:
+            a file that is read never decides which code runs. None: the shipped problem that
+            ``dataset.pt`` names; in an older run the one that shapes and the model's class tell.
     """
     folder = Path(folder)
     dataset = load_dataset(folder)
-    problem = problem or dataset.problem or _guessed_problem(folder, dataset)
-    dataset.problem = dataset.problem or (problem if isinstance(problem, str) else problem.name)
+    if problem is None:
+        problem = _shipped_problem(folder, dataset)
     if isinstance(problem, str):
         from volume_lib.problems import get_problem
 
-        problem = get_problem(problem, folder.resolve().parent)
+        problem = get_problem(problem, Path(os.path.abspath(folder)).parent)
+    dataset.problem = dataset.problem or problem.name
     paths = list_models(folder)
     if not paths:
         raise InputError(f"{folder}: no model_*.pt files; '{TRAIN_NOTEBOOK}' writes them")
+    others = sorted(path.name for path in set(folder.glob("model_*.pt")) - set(paths))
+    if others:
+        warnings.warn(f"{folder}: {', '.join(others)} left out: no number in the name", stacklevel=2)
     return [load_model(path, problem) for path in paths], dataset
 
 
-def _guessed_problem(folder: Path, dataset: Dataset) -> str:
-    """The problem of an older run; InputError where its files do not tell."""
-    paths = list_models(folder)
-    content = read(paths[0], load_torch, TRAIN_NOTEBOOK) if paths else {}
-    kind = content.get("model_class", "") if isinstance(content, dict) else ""
-    name = older.problem_name(dataset, str(kind))
-    if name is None:
-        shape = "×".join(map(str, dataset.x_base_train.shape[1:]))
-        raise InputError(
-            f"{folder / 'dataset.pt'}: does not name its problem, and samples of {shape} with a model of "
-            f"class {kind or 'unknown'} do not tell it; pass problem='mnist' or another"
-        )
+def _shipped_problem(folder: Path, dataset: Dataset) -> str:
+    """The name of the shipped problem of a run; InputError where its files name none."""
+    from volume_lib.problems import problem_names
+
+    path, name = folder / "dataset.pt", dataset.problem
+    if not name:
+        paths = list_models(folder)
+        kind = _checked(paths[0])["model_class"] if paths else ""
+        name = older.problem_name(dataset, kind)
+        if name is None:
+            shape = "×".join(map(str, dataset.x_base_train.shape[1:]))
+            raise InputError(
+                f"{path}: does not name its problem, and samples of {shape} with a model of class "
+                f"{kind or 'unknown'} do not tell it; pass problem='mnist' or another"
+            )
+    if name not in problem_names():
+        told = f"names the problem {schema.shown(name)}, which is none of the shipped ones"
+        raise InputError(f"{path}: {told}; code is loaded only on request: pass problem={schema.shown(name)}")
     return name

@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 from volume_lib.records import ADDITIONAL
+from volume_lib.storage.archives import Refused, open_regular
 
 MODELS_AND_DATA = "models_and_data"
 SHARDS = ".shards"
@@ -15,6 +16,10 @@ PERTURB_NOTEBOOK = "Random Perturbs.ipynb"
 VOLUME_NOTEBOOK = "Volume Estimation Pipeline.ipynb"
 CUTOFF_NOTEBOOK = "Volume Cutoff.ipynb"
 ACCURACY_NOTEBOOK = "Test Accuracy.ipynb"
+
+_NUMBER = r"(0|[1-9][0-9]{0,17})"
+MODEL_NAME = rf"model_([A-Za-z]\w*)_{_NUMBER}\.pt"
+"""What a model's file is called: what varies, and its value."""
 
 
 def run_name(model_seed: int, data_seed: int) -> str:
@@ -55,13 +60,14 @@ def sweep_path(run_dir: str | Path, dataset_type: str, level: int, key: str, val
 
 
 def results_dir(run_dir: str | Path, dataset_type: str, level: int, threshold: float) -> Path:
-    """The folder of the volumes, and their figures, of one landscape and one loss threshold.
+    """The folder of the volumes, and their figures, of one landscape and one loss threshold."""
+    return sweep_dir(run_dir, dataset_type, level) / f"loss_{threshold_name(threshold)}"
 
-    Its name gives the threshold back exactly: with six digits where they do, else with all.
-    """
+
+def threshold_name(threshold: float) -> str:
+    """The threshold in the names of files: as few digits as give the very number back (``0.1``, ``10``)."""
     short = f"{threshold:g}"
-    name = short if float(short) == threshold else repr(float(threshold))
-    return sweep_dir(run_dir, dataset_type, level) / f"loss_{name}"
+    return short if float(short) == threshold else repr(float(threshold))
 
 
 def results_path(run_dir: str | Path, dataset_type: str, level: int, threshold: float) -> Path:
@@ -78,15 +84,15 @@ def accuracies_path(run_dir: str | Path) -> Path:
 
 def list_models(folder: str | Path) -> list[Path]:
     """The model files of a ``models_and_data`` folder, by what varies and its value."""
-    return _by_number(Path(folder), r"model_(\w+)_(\d+)\.pt")
+    return _by_number(Path(folder), MODEL_NAME)
 
 
 def list_sweeps(run_dir: str | Path, dataset_type: str | None = None) -> dict[int, list[Path]]:
     """Landscape level → its ``.npz`` files by model value; of one dataset type, or of all that are there."""
     kind = r"[a-z]+" if dataset_type is None else re.escape(dataset_type)
     levels: dict[int, list[Path]] = {}
-    for folder in _by_number(Path(run_dir), rf"({kind})_(\d+)"):
-        files = _by_number(folder, r"(\w+)_(\d+)\.npz")
+    for folder in _by_number(Path(run_dir), rf"({kind})_{_NUMBER}"):
+        files = _by_number(folder, rf"(\w+)_{_NUMBER}\.npz")
         if files:
             levels.setdefault(_number(folder), []).extend(files)
     return dict(sorted(levels.items()))
@@ -102,12 +108,22 @@ def list_results(run_dir: str | Path) -> dict[tuple[str, int, float], Path]:
     """(dataset type, landscape level, loss threshold) → the ``results.json`` files of a run."""
     found = {}
     for path in Path(run_dir).glob("*/loss_*/results.json"):
-        landscape = re.fullmatch(r"([a-z]+)_(\d+)", path.parent.parent.name)
+        landscape = re.fullmatch(rf"([a-z]+)_{_NUMBER}", path.parent.parent.name)
         with contextlib.suppress(ValueError):
-            threshold = float(path.parent.name.removeprefix("loss_"))
+            threshold = _threshold(path)
             if landscape:
                 found[landscape[1], int(landscape[2]), threshold] = path
     return dict(sorted(found.items()))
+
+
+def _threshold(path: Path) -> float:
+    """The threshold of a ``results.json``; older versions rounded it to six digits in the folder's name."""
+    name = path.parent.name.removeprefix("loss_")
+    with contextlib.suppress(OSError, Refused), open_regular(path) as file:
+        recorded = re.search(rb'"loss_threshold": *([0-9.eE+-]+)', file.read(1 << 24))
+        if recorded and name == f"{(exact := float(recorded[1])):g}":
+            return exact
+    return float(name)
 
 
 def _number(path: Path) -> int:

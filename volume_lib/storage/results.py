@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from volume_lib.storage import older
-from volume_lib.storage.files import read, require, save_npz, write_bytes
+from volume_lib.errors import InputError
+from volume_lib.storage import older, schema
+from volume_lib.storage.files import save_npz, write_bytes
 from volume_lib.storage.paths import (
     ACCURACY_NOTEBOOK,
     CUTOFF_NOTEBOOK,
@@ -18,11 +20,69 @@ from volume_lib.storage.paths import (
     accuracies_path,
     cutoffs_path,
 )
-from volume_lib.storage.safe_pickle import load_npz
+from volume_lib.storage.readers import json_digest, load_json, load_npz, read
 
 # Logarithms of volumes: there, and only there, a JSON null is the log of zero.
 _LOG_KEYS = {"log_exp_r_n_values", "log_exp_r_n_acc_values", "log_volume_values", "log_volume_acc_values"}
 _LOG_KEYS |= {"log_exp_r_n_ci", "log_exp_r_n_acc_ci"}
+
+_COUNTS, _NUMBERS = schema.many(schema.whole()), schema.many(schema.number())
+_INTERVALS = schema.many(schema.many(schema.number()))
+_SHARE, _COUNT, _WORD = schema.number(0, 1, nan=False), schema.whole(), schema.text()
+_BY_MINIMUM: dict[str, schema.Check] = {
+    "test_loss_values": _NUMBERS,
+    "log_exp_r_n_values": _NUMBERS,
+    "model_data_levels": _COUNTS,
+    "test_acc_values": _NUMBERS,
+    "train_loss_values": _NUMBERS,
+    "key_values": _COUNTS,
+    "log_det_scaling_values": _NUMBERS,
+    "top_r_vals": schema.many(_NUMBERS),
+    "top_r_val_seeds": schema.many(_COUNTS),
+    "test_loss_ranks": _NUMBERS,
+    "log_exp_r_n_ranks": _NUMBERS,
+    "data_level_ranks": _NUMBERS,
+    "log_exp_r_n_acc_ranks": _NUMBERS,
+}
+for _suffix in ("", "_acc"):
+    _BY_MINIMUM |= {
+        f"log_exp_r_n{_suffix}_values": _NUMBERS,
+        f"log_exp_r_n{_suffix}_ci": _INTERVALS,
+        f"log_exp_r_n{_suffix}_resolution": _NUMBERS,
+        f"effective_directions{_suffix}": _NUMBERS,
+        f"num_censored{_suffix}": _COUNTS,
+        f"log_volume{_suffix}_values": _NUMBERS,
+    }
+_RESULTS = _BY_MINIMUM | {
+    "loss_landscape_data_param": _COUNT,
+    "base_dataset_size": _COUNT,
+    "num_params": _COUNT,
+    "num_directions": _COUNT,
+    "dataset_type": schema.NAME,
+    "key": schema.NAME,
+    "loss_threshold": schema.number(0, nan=False),
+    "acc_threshold": schema.optional(_SHARE),
+    "loss_unit": _WORD,
+    "scaling": _WORD,
+    "subset_sizes": _COUNTS,
+    "radii_rank_probabilities": _NUMBERS,
+    "radii_rank_probabilities_full": _NUMBERS,
+    "loss_predicts_minimas": schema.either(True, False),
+    "accuracy_predicts_minimas": schema.either(True, False),
+    "loss_ordering_violations": _COUNT,
+    "accuracy_ordering_violations": _COUNT,
+}
+_CUTOFF: dict[str, schema.Check] = {
+    "additional_data": _COUNT,
+    "base_train_size": _COUNT,
+    "loss_curve": _NUMBERS,
+    "samples": _COUNTS,
+}
+_CUTOFF_KEYS = ("additional_data", "base_train_size", "loss_curve")
+_ACCURACIES: dict[str, schema.Check] = {
+    "dataset_sizes": _COUNTS,
+    "test_accuracies": schema.many(schema.number(0, 100)),
+}
 
 
 def _to_json(value: Any, key: str) -> Any:
@@ -53,14 +113,17 @@ def _from_json(value: Any, key: str) -> Any:
 
 
 def _save_json(path: Path, content: dict[str, Any]) -> Path:
-    text = json.dumps(_to_json(content, ""), indent=1, allow_nan=False)
-    write_bytes(path, (text + "\n").encode())
+    """Strict JSON, with a ``digest`` of all the rest as its last entry."""
+    plain = _to_json(content, "")
+    plain.pop("digest", None)
+    plain["digest"] = json_digest(plain)
+    write_bytes(path, (json.dumps(plain, indent=1, allow_nan=False) + "\n").encode())
     return path
 
 
 def _load_json(path: Path, keys: tuple[str, ...], notebook: str) -> dict[str, Any]:
-    content = read(path, lambda file: json.loads(file.read_text(encoding="utf-8")), notebook)
-    require(path, content, keys, notebook)
+    content = read(path, load_json, notebook)
+    schema.require(path, content, keys, notebook)
     return _from_json(content, "")
 
 
@@ -72,10 +135,21 @@ def save_results(path: str | Path, results: dict[str, Any]) -> Path:
 def load_results(path: str | Path) -> dict[str, Any]:
     """Read a ``results.json``; nulls and ``-Infinity`` among log volumes are ``-inf``.
 
-    Older files lack the newer keys, which are then absent here too; their losses are in nats.
+    Older files lack the newer keys, which are then absent here too; their losses are in nats. Lists of
+    one entry per minimum have as many as ``model_data_levels``.
     """
+    path = Path(path)
     keys = ("test_loss_values", "log_exp_r_n_values", "model_data_levels", "loss_landscape_data_param")
-    return {"loss_unit": "nats"} | _load_json(Path(path), keys, VOLUME_NOTEBOOK)
+    content = {"loss_unit": "nats"} | _load_json(path, keys, VOLUME_NOTEBOOK)
+    schema.check(path, content, _RESULTS, VOLUME_NOTEBOOK)
+    count = len(content["model_data_levels"])
+    for key in _BY_MINIMUM.keys() & content.keys():
+        if len(content[key]) != count:
+            raise InputError(f"{path}: {key}: has {len(content[key])} entries for {count} minima")
+    for key in ("log_exp_r_n_ci", "log_exp_r_n_acc_ci"):
+        if any(len(pair) != 2 for pair in content.get(key, ())):
+            raise InputError(f"{path}: {key}: must have a low and a high end for each minimum")
+    return content
 
 
 def save_cutoffs(run_dir: str | Path, cutoffs: dict[str, dict[str, Any]]) -> Path:
@@ -87,8 +161,18 @@ def load_cutoffs(run_dir: str | Path) -> dict[str, dict[str, Any]]:
     """Read ``cutoffs/cutoffs.json``."""
     path = cutoffs_path(run_dir)
     cutoffs = _load_json(path, (), CUTOFF_NOTEBOOK)
-    for entry in cutoffs.values():
-        require(path, entry, ("additional_data", "base_train_size", "loss_curve"), CUTOFF_NOTEBOOK)
+    for name, entry in cutoffs.items():
+        if not re.fullmatch(r"\w+_[0-9]{1,18}", name):
+            raise InputError(f"{path}: {schema.shown(name)}: an entry is called Model_<level>")
+        if not isinstance(entry, dict):
+            raise InputError(f"{path}: {name}: {schema.shown(entry)} must be a dictionary of named values")
+        schema.require(path, entry, _CUTOFF_KEYS, CUTOFF_NOTEBOOK)
+        schema.check(path, entry, _CUTOFF, CUTOFF_NOTEBOOK, f"{name} ")
+        points, samples = len(entry["loss_curve"]), entry.get("samples")
+        if samples is not None and (len(samples) != points or samples != sorted(set(samples))):
+            raise InputError(
+                f"{path}: {name} samples: must be {points} increasing numbers, as loss_curve has"
+            )
     return cutoffs
 
 
@@ -102,8 +186,10 @@ def save_test_accuracies(run_dir: str | Path, dataset_sizes: Any, test_accuracie
 def load_test_accuracies(run_dir: str | Path) -> tuple[np.ndarray, np.ndarray]:
     """Read ``test_accuracies.npz``: training set sizes, test accuracies."""
     path = accuracies_path(run_dir)
-    arrays = read(path, load_npz, ACCURACY_NOTEBOOK)
-    if isinstance(arrays, dict):
-        arrays = older.renamed(arrays, older.ACCURACY_KEYS)
-    require(path, arrays, ("dataset_sizes", "test_accuracies"), ACCURACY_NOTEBOOK)
-    return arrays["dataset_sizes"], arrays["test_accuracies"]
+    arrays: dict[str, Any] = older.renamed(read(path, load_npz, ACCURACY_NOTEBOOK), older.ACCURACY_KEYS)
+    schema.require(path, arrays, tuple(_ACCURACIES), ACCURACY_NOTEBOOK)
+    schema.check(path, arrays, _ACCURACIES, ACCURACY_NOTEBOOK)
+    sizes, accuracies = arrays["dataset_sizes"], arrays["test_accuracies"]
+    if len(sizes) != len(accuracies):
+        raise InputError(f"{path}: {len(sizes)} dataset_sizes but {len(accuracies)} test_accuracies")
+    return np.array(sizes, dtype=np.int64), np.array(accuracies, dtype=np.float64)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import fields
+from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +11,49 @@ import numpy as np
 
 from volume_lib.errors import InputError
 from volume_lib.records import ADDITIONAL, Sweep
-from volume_lib.storage.files import read, require, save_npz
-from volume_lib.storage.older import weights
+from volume_lib.storage import older, schema
+from volume_lib.storage.files import save_npz
 from volume_lib.storage.paths import PERTURB_NOTEBOOK
-from volume_lib.storage.safe_pickle import load_npz
+from volume_lib.storage.readers import load_npz, read
+from volume_lib.storage.weights import array_of
 
-_RAY_KEYS = ("loss", "accs", "coefficients", "perturbation_seed", "perturbation_norm")
+_FORMAT = 1
+_AXES = ("loss", "accs", "coefficients")
+_RAY_KEYS = (*_AXES, "perturbation_seed", "perturbation_norm")
 _SWEEP_KEYS = ("wiggle_results", "additional_data", "model_trained_data", "dataset_type", "base_dataset_size")
 _SWEEP_KEYS += ("test_loss", "test_accs", "num_params")
+
+
+def _last(value: Any) -> float:
+    """The final value; older files hold the curve over the epochs."""
+    return schema.curve(value)[-1]
+
+
+_RAY_NUMBERS: dict[str, schema.Check] = {
+    "perturbation_seed": schema.whole(),
+    "perturbation_norm": schema.number(0, 1e300, nan=False),
+}
+_SWEEP: dict[str, schema.Check] = {
+    "wiggle_results": lambda value: schema.entries(schema.one(value)),
+    "additional_data": schema.whole(),
+    "model_trained_data": schema.whole(),
+    "dataset_type": schema.NAME,
+    "base_dataset_size": schema.whole(),
+    "test_loss": _last,
+    "test_accs": _last,
+    "train_loss": _last,
+    "num_params": schema.whole(1),
+    "state_dict": schema.weights(array_of),
+    "scaling": schema.text(),
+    "log_det_scaling": schema.number(),
+    "search": schema.text(),
+    "loss_thresholds": schema.many(schema.number(nan=False)),
+    "acc_threshold": schema.optional(schema.number(0, 1, nan=False)),
+    "key": schema.NAME,
+    "value": schema.whole(),
+    "loss_unit": schema.text(),
+    "format_version": schema.whole(),
+}
 
 
 def _object(value: Any) -> np.ndarray:
@@ -33,7 +68,8 @@ def save_sweep(path: str | Path, sweep: Sweep) -> Path:
     arrays: dict[str, Any] = {field.name: getattr(sweep, field.name) for field in fields(sweep)}
     rays = np.empty(len(sweep.wiggle_results), dtype=object)
     rays[:] = list(sweep.wiggle_results)
-    arrays |= {"wiggle_results": rays, "state_dict": _object(sweep.state_dict)}
+    state = {name: array_of(value) for name, value in sweep.state_dict.items()}
+    arrays |= {"wiggle_results": rays, "state_dict": _object(state)}
     arrays["acc_threshold"] = _object(sweep.acc_threshold)
     save_npz(path, arrays)
     return path
@@ -46,38 +82,55 @@ def load_sweep(path: str | Path) -> Sweep:
     ``log_det_scaling`` is unknown (NaN), as is a missing ``train_loss``.
     """
     path = Path(path)
-    arrays = read(path, load_npz, PERTURB_NOTEBOOK)
+    arrays: dict[str, Any] = read(path, load_npz, PERTURB_NOTEBOOK)
     if "state_dict" not in arrays and "model_state" in arrays:
         arrays["state_dict"] = arrays.pop("model_state")
-    require(path, arrays, (*_SWEEP_KEYS, "state_dict"), PERTURB_NOTEBOOK)
-    older = {"scaling": "filter", "search": "grid", "log_det_scaling": math.nan, "train_loss": math.nan}
-    older |= {"loss_thresholds": [], "acc_threshold": None, "key": ADDITIONAL, "format_version": 0}
-    older |= {"loss_unit": "nats", "samples_digest": "", "problem_digest": ""}
-    older["value"] = arrays["model_trained_data"]
+    schema.require(path, arrays, (*_SWEEP_KEYS, "state_dict"), PERTURB_NOTEBOOK)
+    defaults = {"scaling": "filter", "search": "grid", "log_det_scaling": math.nan, "train_loss": math.nan}
+    defaults |= {"loss_thresholds": [], "acc_threshold": None, "key": ADDITIONAL, "format_version": 0}
+    defaults |= {"loss_unit": "nats", "samples_digest": "", "problem_digest": ""}
+    defaults["value"] = arrays["model_trained_data"]
     content: dict[str, Any] = {}
     for field in fields(Sweep):
-        value = arrays.get(field.name, older.get(field.name))
-        content[field.name] = value.tolist() if isinstance(value, np.ndarray) else value
-    content["wiggle_results"] = [_ray(path, ray) for ray in content["wiggle_results"]]
-    state = content["state_dict"]
-    content["state_dict"] = {name: _numpy(value) for name, value in weights(state).items()}
-    for name in ("test_loss", "test_accs", "train_loss"):  # older files hold the curve over the epochs
-        content[name] = float(np.atleast_1d(content[name])[-1])
+        if field.name in arrays or field.name in defaults:
+            value = arrays.get(field.name, defaults.get(field.name))
+            content[field.name] = value.tolist() if isinstance(value, np.ndarray) else value
+        elif field.default is MISSING and field.default_factory is MISSING:
+            raise InputError(f"{path}: lacks {field.name}; '{PERTURB_NOTEBOOK}' writes it")
+    others = dict.fromkeys(content.keys() - _SWEEP.keys(), schema.plain)
+    schema.check(path, content, _SWEEP | others, PERTURB_NOTEBOOK)
+    if content["format_version"] > _FORMAT:
+        raise InputError(f"{path}: format_version: {content['format_version']} is of a newer volume_lib")
+    rays = content["wiggle_results"]
+    content["wiggle_results"] = [_ray(path, f"wiggle_results[{i}]", ray) for i, ray in enumerate(rays)]
+    content["state_dict"] = older.weights(content["state_dict"])
     return Sweep(**content)
 
 
-def _numpy(weights: Any) -> np.ndarray:
-    """Weights as an array; older files hold tensors."""
-    return weights.numpy() if hasattr(weights, "numpy") else np.asarray(weights)
-
-
-def _ray(path: Path, ray: dict[str, Any]) -> dict[str, Any]:
-    require(path, ray, _RAY_KEYS, PERTURB_NOTEBOOK)
-    arrays = {name: np.asarray(ray[name], dtype=np.float64) for name in ("loss", "accs", "coefficients")}
-    lengths = {len(array) for array in arrays.values()}
-    if len(lengths) != 1:
+def _ray(path: Path, name: str, ray: Any) -> dict[str, Any]:
+    schema.require(path, ray, _RAY_KEYS, PERTURB_NOTEBOOK)
+    ray = dict(ray)
+    schema.check(path, ray, _RAY_NUMBERS, PERTURB_NOTEBOOK, f"{name} ")
+    for axis in _AXES:
+        ray[axis] = _numbers(path, f"{name} {axis}", ray[axis])
+    lengths = {len(ray[axis]) for axis in _AXES}
+    if len(lengths) != 1 or not min(lengths):
         raise InputError(
-            f"{path}: a direction's loss, accs and coefficients differ in length {sorted(lengths)}"
+            f"{path}: {name}: a direction's loss, accs and coefficients differ in length {sorted(lengths)}"
         )
-    seed, norm = int(ray["perturbation_seed"]), float(ray["perturbation_norm"])
-    return {**ray, **arrays, "perturbation_seed": seed, "perturbation_norm": norm}
+    coefficients = ray["coefficients"]
+    if not (coefficients[0] >= 0 and coefficients[-1] < math.inf and (np.diff(coefficients) >= 0).all()):
+        raise InputError(
+            f"{path}: {name}: coefficients must increase from 0; '{PERTURB_NOTEBOOK}' writes them"
+        )
+    return ray
+
+
+def _numbers(path: Path, name: str, value: Any) -> np.ndarray:
+    """One real number for each coefficient, as float64."""
+    if isinstance(value, np.ndarray) and value.dtype == np.float64 and value.ndim == 1:
+        return value
+    try:
+        return np.array([schema.number()(entry) for entry in schema.entries(value)])
+    except ValueError as error:
+        raise InputError(f"{path}: {name}: {schema.shown(value)}: {error}") from error
