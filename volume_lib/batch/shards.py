@@ -32,7 +32,7 @@ class ShardFailed(Exception):
 
 def shard_parameters(job: Job, index: int) -> dict[str, Any]:
     """The arguments of ``run_sweep`` for part ``index``: its stretch of the directions."""
-    parameters = job.parameters
+    parameters = {key: value for key, value in job.parameters.items() if key != "problem"}
     total, shards = parameters["num_directions"], shard_count(job)
     first, last = index * total // shards, (index + 1) * total // shards
     seed = parameters["perturbation_seed"] + first
@@ -65,6 +65,7 @@ class ShardProcess:
         """Compute the part; raises :class:`ShardFailed`."""
         given = {"run_dir": str(self.job.folder), "out": str(storage.shard_dir(self.job.folder, self.index))}
         given["parameters"] = shard_parameters(self.job, self.index)
+        given["problem"] = self.job.experiment.problem
         command = [sys.executable, "-m", "volume_lib.batch.shards"]
         with tempfile.TemporaryFile() as said:
             self.process = subprocess.Popen(
@@ -106,12 +107,13 @@ def merge_shards(job: Job) -> None:
     shutil.rmtree(job.folder / storage.SHARDS)
 
 
-def _compute(run_dir: str, out: str, parameters: dict[str, Any]) -> None:
+def _compute(run_dir: str, out: str, problem: str, parameters: dict[str, Any]) -> None:
     from volume_lib.problems import get_problem
     from volume_lib.sweep.run import run_sweep
 
-    models, dataset = storage.load_models_and_data(Path(run_dir) / storage.MODELS_AND_DATA)
-    paths = run_sweep(get_problem(dataset.problem, Path(run_dir)), models, dataset, out, **parameters)
+    chosen = get_problem(problem, Path(run_dir))
+    models, dataset = storage.load_models_and_data(Path(run_dir) / storage.MODELS_AND_DATA, chosen)
+    paths = run_sweep(chosen, models, dataset, out, **parameters)
     for path in set(storage.list_outputs(Path(out), "perturb")) - set(paths):
         path.unlink()  # of an earlier attempt, with other landscapes or models
 

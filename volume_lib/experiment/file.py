@@ -54,6 +54,9 @@ class RunSeeds(NamedTuple):
 STEPS = ("train", "perturb", "volume", "cutoff", "accuracy", "analysis")
 """In the order in which they run; each is a section of the file and a notebook."""
 
+READ_MODELS = ("perturb", "cutoff", "accuracy")
+"""Steps that rebuild the models, for which a problem of the user's own must be named."""
+
 
 class Experiment(Section):
     """The contents of one ``experiment.yaml``."""
@@ -112,6 +115,8 @@ class Experiment(Section):
         if step == "train" and run is not None:
             top = {"problem": self.problem, "model": self.model}
             values = {**top, **run._asdict(), **values}
+        elif step in READ_MODELS and ":" in self.problem:  # no file that is read decides which code runs
+            values = {"problem": self.problem, **values}
         if step == "volume" and values["loss_thresholds"] is None:
             values["loss_thresholds"] = self.perturb.loss_thresholds
         if step == "cutoff" and values["loss_threshold"] is None:

@@ -52,6 +52,8 @@ _SWEEP: dict[str, schema.Check] = {
     "key": schema.NAME,
     "value": schema.whole(),
     "loss_unit": schema.text(),
+    "samples_digest": schema.text(),
+    "problem_digest": schema.text(),
     "format_version": schema.whole(),
 }
 

@@ -268,7 +268,7 @@ def _record(
         test_accs=trained.test_accs[-1],
         train_loss=trained.train_loss[-1],
         num_params=len(scale),
-        state_dict={name: value.cpu().numpy() for name, value in trained.model.state_dict().items()},
+        state_dict=storage.arrays_of(trained.model),
         scaling=settings.scaling,
         log_det_scaling=log_det(scale),
         search=settings.search.name,

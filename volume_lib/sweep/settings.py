@@ -14,6 +14,7 @@ from volume_lib.rays.scaling import SCALINGS
 from volume_lib.records import Sweep, TrainedModel
 from volume_lib.search.crossings import Crossing, Grid
 from volume_lib.search.points import Target
+from volume_lib.storage import arrays_of
 from volume_lib.thresholds import check_thresholds
 
 MAX_SEED = 2**63
@@ -78,7 +79,7 @@ class SweepSettings:
 
         How a search scanned (``scan_ratio``, ``pilot_samples``) does not show in a file, and is not asked.
         """
-        weights = trained.model.state_dict()
+        weights = arrays_of(trained.model)
         return (
             [ray["perturbation_seed"] for ray in sweep.wiggle_results] == list(self.seeds)
             and sorted(sweep.loss_thresholds) == sorted(self.loss_thresholds)
@@ -86,7 +87,7 @@ class SweepSettings:
             == (self.acc_threshold, self.search.name, self.scaling)
             and sweep.num_params == num_moved(trained.model)
             and sweep.state_dict.keys() == weights.keys()
-            and all(np.array_equal(sweep.state_dict[name], weights[name].cpu().numpy()) for name in weights)
+            and all(np.array_equal(sweep.state_dict[name], weights[name]) for name in weights)
             and all(self.search.made(ray, self.targets) for ray in sweep.wiggle_results)
         )
 
