@@ -177,6 +177,16 @@ def test_sweep_round_trip(tmp_path, changes):
     assert_same_sweep(sweep(**changes), storage.load_sweep(path))
 
 
+def test_the_same_content_is_the_same_file(tmp_path, monkeypatch):
+    def written() -> list[bytes]:
+        paths = storage.save_sweep(tmp_path / "a.npz", sweep()), storage.save_model(tmp_path, trained())
+        return [path.read_bytes() for path in paths]
+
+    first = written()
+    monkeypatch.setattr(time, "time", lambda: 2e9)
+    assert written() == first
+
+
 def test_sweep_file_reads_as_the_spec_says(tmp_path):
     """Other people's notebooks read it with plain numpy."""
     path = storage.save_sweep(tmp_path / "data_3.npz", sweep())
