@@ -187,7 +187,7 @@ def read_stream(data: bytes) -> Any:
     Four pickles (magic number, protocol, machine, content), one with the storages' keys, and their bytes.
     """
     machine = Machine(data, {})
-    if machine.load() != _MAGIC:
+    if data[:1] != b"\x80" or machine.load() != _MAGIC:
         raise ValueError("not a file of torch")
     for _ in ("protocol", "machine"):
         machine = Machine(data, {}, at=machine.at)
