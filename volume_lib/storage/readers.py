@@ -33,8 +33,8 @@ def read(path: Path, reader: Callable[[Path], Any], notebook: str) -> Any:
     except Exception as error:  # a damaged file can make zipfile, json, numpy and torch raise anything
         size = path.stat().st_size
         raise InputError(
-            f"{path}: truncated or not a {path.suffix} file, or damaged ({size} bytes, {type(error).__name__}); "
-            f"delete it and run the notebook again: {written_by}"
+            f"{path}: truncated or not a {path.suffix} file, or damaged ({size} bytes, "
+            f"{type(error).__name__}); delete it and run the notebook again: {written_by}"
         ) from error
 
 
