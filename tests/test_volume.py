@@ -277,6 +277,32 @@ def test_rank_probabilities_against_all_subsets():
     assert (largest[-1], order[-1]) == (1, 1)
 
 
+def test_rank_probabilities_by_the_largest_radius_against_all_subsets():
+    log_weights = np.random.default_rng(6).normal(0, 2, (3, 7))
+
+    def order(columns):
+        tops = log_weights[:, list(columns)].max(axis=1)
+        return int(tops.argmax()), tuple(tops.argsort())
+
+    largest, orders = diagnostics.rank_probabilities(log_weights, [2, 7], by_largest=True, draws=20_000)
+    found = [order(subset) for subset in itertools.combinations(range(7), 2)]
+    everything = order(range(7))
+    assert largest[0] == pytest.approx(np.mean([f[0] == everything[0] for f in found]), abs=0.015)
+    assert orders[0] == pytest.approx(np.mean([f[1] == everything[1] for f in found]), abs=0.015)
+    assert (largest[1], orders[1]) == (1, 1)
+
+
+def test_the_largest_volume_may_have_the_least_data_though_the_order_does_not_follow_it():
+    volumes, levels = [3.0, 1.0, 2.0], [0, 10, 50]
+    assert diagnostics.largest_is_least_data(volumes, levels)
+    assert not diagnostics.volume_follows_data(volumes, levels)
+    # published: volumes by batch size 100, 1000, 200, 3000, 500, 6000; the largest is that of 500
+    assert not diagnostics.largest_is_least_data([6.52, 6.26, 6.53, 6.25, 6.77, 5.97], [1, 10, 2, 30, 5, 60])
+    assert not diagnostics.largest_is_least_data([3.0, 3.0], [0, 10])  # shared
+    assert diagnostics.largest_is_least_data([3.0, 3.0, 1.0], [0, 0, 10])
+    assert not diagnostics.largest_is_least_data([-math.inf, -math.inf], [0, 10])
+
+
 def test_rank_probabilities_with_ties_and_chunks(monkeypatch):
     log_weights = [np.full(6, -math.inf), np.full(6, -math.inf), np.arange(6.0)]
     assert diagnostics.rank_probabilities(log_weights, [1, 6]) == ([1, 1], [1, 1])
@@ -341,7 +367,11 @@ def test_results_hold_every_key_in_the_order_of_the_levels():
     assert set(results) >= SPEC_KEYS
     assert not ACC_KEYS & set(results)
     assert results["model_data_levels"] == results["key_values"] == [0, 540, 1940]
+    assert results["largest_volume_has_least_data"] is results["loss_predicts_minimas"] is True
+    assert volume.estimate_volumes(sweeps, 0.1, top_k=None)["top_r_vals"][1] == sorted(radii[540])[::-1]
     for i, level in enumerate((0, 540, 1940)):
+        assert results["mean_radius_values"][i] == pytest.approx(radii[level].mean(), rel=1e-12)
+        assert results["median_radius_values"][i] == pytest.approx(np.median(radii[level]), rel=1e-12)
         exact = math.log(np.mean(radii[level] ** 4))
         assert results["log_exp_r_n_values"][i] == pytest.approx(exact, rel=1e-12)
         assert results["log_volume_values"][i] == pytest.approx(

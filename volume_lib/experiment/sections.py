@@ -172,7 +172,7 @@ class Volume(Section):
 
     loss_thresholds: Thresholds | None = None
     acc_threshold: Share | None = None
-    top_k: Count = 10
+    top_k: Count | None = 10
     bootstrap: Count = 1000
     subset_sizes: Counts | None = None
 

@@ -118,7 +118,12 @@ def subset_sizes(num_directions: int, wanted: Sequence[int] | None = None) -> li
 
 
 def rank_probabilities(
-    log_weights: Sequence[np.ndarray], sizes: Sequence[int], *, draws: int = _SUBSET_DRAWS, seed: int = 0
+    log_weights: Sequence[np.ndarray],
+    sizes: Sequence[int],
+    *,
+    by_largest: bool = False,
+    draws: int = _SUBSET_DRAWS,
+    seed: int = 0,
 ) -> tuple[list[float], list[float]]:
     """How often ``k`` random directions already tell what all directions tell, for each ``k`` in ``sizes``.
 
@@ -128,11 +133,14 @@ def rank_probabilities(
 
     1. the same largest minimum (or minima, if several tie) as all directions,
     2. the same order of all minima, ties included.
+
+    ``by_largest``: by the largest ``log w`` instead of the mean, that is, by the largest radius.
     """
+    combine = np.maximum if by_largest else np.logaddexp
     log_weights = np.asarray(log_weights, dtype=np.float64)  # (M, D)
     num_minima, count = log_weights.shape
     columns = np.asarray(sizes) - 1
-    everything = logsumexp(log_weights, axis=1)
+    everything = log_weights.max(axis=1) if by_largest else logsumexp(log_weights, axis=1)
     full_largest = everything == everything.max()
     full_order = everything[:, None] > everything[None, :]
     generator = np.random.default_rng(seed)
@@ -140,7 +148,7 @@ def rank_probabilities(
     for rows in _chunks(draws, num_minima * count):
         # The first k of a random permutation are a random subset, for every k at once.
         chosen = np.argsort(generator.random((rows, count)), axis=1)
-        sums = np.logaddexp.accumulate(log_weights[:, chosen], axis=2)[:, :, columns]  # (M, rows, K)
+        sums = combine.accumulate(log_weights[:, chosen], axis=2)[:, :, columns]  # (M, rows, K)
         # All directions in another order of summation: equal up to rounding, so take the exact answer.
         sums[:, :, columns == count - 1] = everything[:, None, None]
         largest += ((sums == sums.max(axis=0)) == full_largest[:, None, None]).all(axis=0).sum(axis=0)
@@ -164,6 +172,19 @@ def volume_follows_data(log_volumes: Sequence[float], data_levels: Sequence[int]
     fewer = levels[:, None] < levels[None, :]
     larger = volumes[:, None] > volumes[None, :]
     return bool(larger[fewer].all())
+
+
+def largest_is_least_data(log_volumes: Sequence[float], data_levels: Sequence[int]) -> bool:
+    """Whether the largest volume is that of the minimum of the least data, whatever the order of the others.
+
+    The weaker of two questions, and the one that published results of this workflow answer under the name
+    ``loss_predicts_minimas``. False if no minimum has a volume, or if the largest is shared with one of
+    more data.
+    """
+    volumes, levels = np.asarray(log_volumes, dtype=np.float64), np.asarray(data_levels)
+    if np.isneginf(volumes).all():
+        return False
+    return bool((levels[volumes == volumes.max()] == levels.min()).all())
 
 
 def ordering_violations(log_volumes: Sequence[float], test_losses: Sequence[float]) -> int:

@@ -114,7 +114,7 @@ def estimate_volumes(
     loss_threshold: float,
     *,
     acc_threshold: float | None = None,
-    top_k: int = 10,
+    top_k: int | None = 10,
     bootstrap: int = 1000,
     subset_sizes: Sequence[int] | None = None,
     seed: int = 0,
@@ -126,13 +126,14 @@ def estimate_volumes(
     same as ``model_data_levels``). Log volumes are in nats, ``-inf`` for a volume of zero; radii are norms
     of the unscaled perturbation.
 
-    ``top_k``: how many of the largest radii to keep with their seeds. ``bootstrap``: resamples behind
-    ``log_exp_r_n_ci``. ``subset_sizes``: numbers of directions at which to ask how reliable the order is
-    (default: 1, 2, 5, 10 … up to all). ``seed``: of the resampling; the same seed gives the same result.
+    ``top_k``: how many of the largest radii to keep with their seeds (None: all). ``bootstrap``: resamples
+    behind ``log_exp_r_n_ci``. ``subset_sizes``: numbers of directions at which to ask how reliable the order
+    is (default: 1, 2, 5, 10 … up to all). ``seed``: of the resampling; the same seed gives the same result.
 
     Ranks follow :func:`scipy.stats.rankdata` (ties share their average rank) with 1 = largest.
-    ``loss_predicts_minimas``, ``loss_ordering_violations`` and the diagnostics are defined in
-    :mod:`volume_lib.volume.diagnostics`. With ``acc_threshold``, the same numbers for the first coefficient
+    ``loss_predicts_minimas`` (the whole order), ``largest_volume_has_least_data`` (the largest alone),
+    ``loss_ordering_violations`` and the diagnostics are defined in :mod:`volume_lib.volume.diagnostics`.
+    With ``acc_threshold``, the same numbers for the first coefficient
     whose accuracy falls below it. ``log_volume_values`` is left out where the files do not say the
     scaling's determinant, as older ones do not.
 
@@ -143,7 +144,7 @@ def estimate_volumes(
     check_thresholds(loss_threshold, acc_threshold)
     sweeps = sorted(sweeps, key=lambda sweep: sweep.value)
     _check_sweeps(sweeps)
-    if top_k < 1 or bootstrap < 1:
+    if (top_k is not None and top_k < 1) or bootstrap < 1:
         raise InputError(f"top_k and bootstrap must be at least 1 (got {top_k} and {bootstrap})")
     first = sweeps[0]
     n, num_directions = first.num_params, len(first.wiggle_results)
@@ -156,9 +157,9 @@ def estimate_volumes(
     levels = [int(sweep.model_trained_data) for sweep in sweeps]
     by_loss = _measure(sweeps, radii, bootstrap, seed)
     values = by_loss["log_exp_r_n_values"]
-    same_largest, same_order = diagnostics.rank_probabilities(
-        [_log_powers(found.radius, n) for found in radii], sizes, seed=seed
-    )
+    powers = [_log_powers(found.radius, n) for found in radii]
+    same_largest, same_order = diagnostics.rank_probabilities(powers, sizes, seed=seed)
+    by_radius = diagnostics.rank_probabilities(powers, sizes, by_largest=True, seed=seed)
     tops = [np.argsort(-found.radius, kind="stable")[:top_k] for found in radii]
     results = {
         "test_loss_values": test_losses,
@@ -182,7 +183,10 @@ def estimate_volumes(
         "subset_sizes": sizes,
         "radii_rank_probabilities": same_largest,
         "radii_rank_probabilities_full": same_order,
+        "largest_radius_rank_probabilities": by_radius[0],
+        "largest_radius_rank_probabilities_full": by_radius[1],
         "loss_predicts_minimas": diagnostics.volume_follows_data(values, levels),
+        "largest_volume_has_least_data": diagnostics.largest_is_least_data(values, levels),
         "loss_ordering_violations": diagnostics.ordering_violations(values, test_losses),
         "test_loss_ranks": diagnostics.ranks(test_losses),
         "log_exp_r_n_ranks": diagnostics.ranks(values),
@@ -210,6 +214,8 @@ def _measure(
         ],
         f"effective_directions{suffix}": [diagnostics.effective_directions(p) for p in powers],
         f"num_censored{suffix}": [int(found.censored.sum()) for found in radii],
+        f"mean_radius{suffix}_values": [float(found.radius.mean()) for found in radii],
+        f"median_radius{suffix}_values": [float(np.median(found.radius)) for found in radii],
     }
     determinants = [sweep.log_det_scaling for sweep in sweeps]
     if not np.isnan(determinants).any():
@@ -225,12 +231,12 @@ def _accuracy_results(
     radii = [threshold_radii(sweep, acc_threshold=acc_threshold) for sweep in sweeps]
     measured = _measure(sweeps, radii, bootstrap, seed, suffix="_acc")
     values = measured["log_exp_r_n_acc_values"]
+    levels = [sweep.model_trained_data for sweep in sweeps]
     return {
         "acc_threshold": float(acc_threshold),
         **measured,
-        "accuracy_predicts_minimas": diagnostics.volume_follows_data(
-            values, [sweep.model_trained_data for sweep in sweeps]
-        ),
+        "accuracy_predicts_minimas": diagnostics.volume_follows_data(values, levels),
+        "largest_accuracy_volume_has_least_data": diagnostics.largest_is_least_data(values, levels),
         "accuracy_ordering_violations": diagnostics.ordering_violations(
             values, [sweep.test_loss for sweep in sweeps]
         ),
