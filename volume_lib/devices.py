@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -23,6 +25,22 @@ def resolve_device(device: str) -> torch.device:
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
         raise InputError(f'device "{device}": not usable here ({reason}); use auto, cpu or cuda') from error
+
+
+@contextmanager
+def torch_defaults() -> Iterator[None]:
+    """Inside, tensors are float32 on the CPU where nothing else is said, whatever a user's file has set.
+
+    What a seed means may not depend on global state. Also a decorator.
+    """
+    dtype, device = torch.get_default_dtype(), torch.get_default_device()
+    torch.set_default_dtype(torch.float32)
+    torch.set_default_device(None)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(dtype)
+        torch.set_default_device(device if device.type != "cpu" else None)
 
 
 def processor_name(device: torch.device) -> str:

@@ -7,6 +7,7 @@ import importlib.util
 import sys
 from pathlib import Path
 
+from volume_lib.devices import torch_defaults
 from volume_lib.errors import InputError, near_match
 from volume_lib.problems.base import Problem, data_root
 
@@ -79,7 +80,8 @@ def _import_file(path: Path):
     # dataclasses and pickling look a class's module up in sys.modules
     sys.modules[module_name] = module
     try:
-        spec.loader.exec_module(module)
+        with torch_defaults():  # what the file sets is the file's own
+            spec.loader.exec_module(module)
     except Exception as error:
         del sys.modules[module_name]
         raise InputError(

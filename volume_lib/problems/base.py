@@ -22,15 +22,24 @@ from __future__ import annotations
 import inspect
 import os
 from abc import ABC, abstractmethod
+from numbers import Integral
 from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
+from volume_lib.devices import torch_defaults
 from volume_lib.errors import InputError, near_match
 from volume_lib.parameters import frozen_names, num_moved
 from volume_lib.records import Data
+
+
+def check_seed(name: str, seed: int) -> None:
+    """Raise InputError unless ``seed`` is a whole number from 0 to 2⁶³ − 1, what files and torch can hold."""
+    whole = isinstance(seed, Integral) and not isinstance(seed, bool)
+    if not whole or not 0 <= seed < 2**63:
+        raise InputError(f"{name} {seed!r}: must be a whole number from 0 to 2**63 - 1")
 
 
 def data_root() -> Path:
@@ -100,7 +109,8 @@ class Problem(ABC):
         """
         chosen = self.model_class_name(model_class)
         kwargs = self.full_model_kwargs(model_kwargs, chosen)
-        with torch.random.fork_rng(devices=[]):
+        check_seed("model_seed", seed)
+        with torch_defaults(), torch.random.fork_rng(devices=[]):
             torch.random.default_generator.manual_seed(seed)
             try:
                 return self.model_classes[chosen](**kwargs)

@@ -10,13 +10,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from volume_lib.devices import torch_defaults
 from volume_lib.errors import InputError, near_match
-from volume_lib.problems.base import Problem
+from volume_lib.problems.base import Problem, check_seed
 from volume_lib.records import Dataset
 
 DATASET_TYPES = ("data", "poison", "noise")
 
 
+@torch_defaults()
 def make_dataset(
     problem: Problem,
     *,
@@ -54,6 +56,7 @@ def make_dataset(
         raise InputError(
             "additional_imbalance: noise has random labels; leave it out or use another dataset_type"
         )
+    check_seed("data_seed", data_seed)
     data = problem.load(root)
     generator = torch.Generator().manual_seed(data_seed)
     order = torch.randperm(len(data.x_train), generator=generator)

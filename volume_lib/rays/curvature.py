@@ -29,6 +29,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -72,7 +73,9 @@ def curvature_scale(model: nn.Module, start: Tensor, problem: Problem, x: Tensor
             found, coefficients = torch.zeros(len(theta), dtype=torch.float64), []
             for _ in range(POINTS):
                 chosen = torch.randperm(len(x), generator=generator)[:SAMPLES]
-                direction = torch.randn(len(theta), generator=generator) * displacement.float()
+                direction = (
+                    torch.randn(len(theta), generator=generator, dtype=torch.float32) * displacement.float()
+                )
                 coefficient = _rise(model, problem, theta, direction, coefficient, x[chosen], y[chosen])
                 place(model, theta + coefficient * direction)
                 found += ggn_diagonal(model, problem, x[chosen], y[chosen], generator) / POINTS
@@ -130,15 +133,50 @@ def ggn_diagonal(
         (gradient,) = pullback((factor / size).to(outputs.dtype).reshape(outputs.shape))
         return torch.cat([gradient[name].flatten() for name in names]).square(), size.square()
 
+    each_sample = vmap(squared_gradient)
+    if not _runs(each_sample, x[:1], y[:1], num_outputs=model(x[:1]).numel()):
+        each_sample = _one_by_one(model, problem, list(moved.values()))
     total = torch.zeros(num_moved(model), dtype=torch.float64)
     num_outputs = model(x[:1]).numel()
     step = max(1, _CHUNK_ELEMENTS // len(total))
     for xs, ys in zip(x.split(step), y.split(step), strict=True):
         signs = 2.0 * torch.randint(2, (len(xs), num_outputs), generator=generator).double() - 1.0
-        squares, sizes = vmap(squared_gradient)(xs, ys, signs)
+        squares, sizes = each_sample(xs, ys, signs)
         largest = sizes.max()
         total += largest * ((sizes / largest).to(squares.dtype) @ squares).double()
     return total / len(x)
+
+
+def _runs(each_sample: Callable[..., object], x: Tensor, y: Tensor, num_outputs: int) -> bool:
+    """Whether gradients of several samples can be taken together."""
+    try:
+        each_sample(x, y, torch.ones(1, num_outputs, dtype=torch.float64))
+    except Exception:
+        return False
+    return True
+
+
+def _one_by_one(
+    model: nn.Module, problem: Problem, moved: list[nn.Parameter]
+) -> Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]:
+    """The squared gradients of samples, one after another: for networks that ``vmap`` cannot take."""
+    for parameter in moved:
+        parameter.requires_grad_()
+
+    @torch.enable_grad()
+    def each_sample(x: Tensor, y: Tensor, signs: Tensor) -> tuple[Tensor, Tensor]:
+        squares, sizes = [], []
+        for i in range(len(x)):
+            outputs = model(x[i : i + 1])
+            factor = _root(problem, outputs[0].detach(), y[i]) @ signs[i]
+            size = factor.abs().amax().clamp(min=1e-150)
+            weights = (factor / size).to(outputs.dtype).reshape(outputs.shape)
+            parts = torch.autograd.grad((outputs * weights).sum(), moved, materialize_grads=True)
+            squares.append(torch.cat([part.flatten() for part in parts]).square())
+            sizes.append(size.square())
+        return torch.stack(squares), torch.stack(sizes)
+
+    return each_sample
 
 
 def _root(problem: Problem, outputs: Tensor, y: Tensor) -> Tensor:

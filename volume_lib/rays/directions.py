@@ -18,14 +18,14 @@ from volume_lib.parameters import moved_shapes, num_moved, unflatten
 
 def draw(seed: int, n: int) -> Tensor:
     """The direction of ``seed``: ``n`` standard-normal numbers, float32, on the CPU."""
-    return torch.randn(n, generator=torch.Generator().manual_seed(int(seed)))
+    return draw_batch([seed], n)[0]
 
 
 def draw_batch(seeds: Sequence[int], n: int) -> Tensor:
     """Directions of several seeds, shape ``(D, n)``; each row is what :func:`draw` gives for its seed."""
-    batch = torch.empty(len(seeds), n)
+    batch = torch.empty(len(seeds), n, dtype=torch.float32, device="cpu")
     for row, seed in zip(batch, seeds, strict=True):
-        torch.randn(n, generator=torch.Generator().manual_seed(int(seed)), out=row)
+        row.normal_(generator=torch.Generator().manual_seed(int(seed)))
     return batch
 
 

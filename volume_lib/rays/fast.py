@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
+from volume_lib.abilities import doubled
 from volume_lib.parameters import copied, unflatten
 from volume_lib.problems.base import Problem
 from volume_lib.rays.losses import Evaluator, exact_convolutions
@@ -39,7 +40,7 @@ class FastRays(Evaluator):
     """The numbers of :class:`PlainRays`, to float rounding, in a fraction of the time.
 
     Args:
-        problem, model, x, y, sizes, scale, device: as for :class:`Evaluator`.
+        problem, model, x, y, sizes, scale, device, thresholds: as for :class:`Evaluator`.
         memory_budget: bytes that loaded directions with their stems may take (:attr:`max_rows`).
         precise: whether small landscapes get a float64 twin, for crossings to 1e-6.
 
@@ -61,15 +62,16 @@ class FastRays(Evaluator):
         device: torch.device | str = "cpu",
         memory_budget: float = 1e9,
         precise: bool = True,
+        thresholds: Sequence[float] = (),
     ) -> None:
-        super().__init__(problem, model, x, y, sizes, scale, device)
+        super().__init__(problem, model, x, y, sizes, scale, device, thresholds)
         self.chunk = max(16, CHUNK_ELEMENTS // self.width)
         # A convolution under vmap becomes a grouped one, slower than one direction at a time.
-        self.batched = all(len(shape) <= 2 for shape in self.shapes.values())
+        self.batched = self.able.together and all(len(shape) <= 2 for shape in self.shapes.values())
         small = [size for size in self.sizes if size <= PRECISE_SAMPLES]
         self.twin: FastRays | None = None
-        if precise and small and self.theta.dtype == torch.float32:
-            x64, y64 = _double(self.x[: small[-1]]), _double(self.y[: small[-1]])
+        if precise and small and self.able.float64 and self.theta.dtype == torch.float32:
+            x64, y64 = doubled(self.x[: small[-1]]), doubled(self.y[: small[-1]])
             double_model = copied(self.model).double()
             self.twin = FastRays(problem, double_model, x64, y64, small, scale, device, memory_budget / 2)
             memory_budget /= 2
@@ -79,6 +81,8 @@ class FastRays(Evaluator):
         """Settle whether the model's stem is used, which parameters go where, and how many rows fit."""
         declared = all(hasattr(self.model, name) for name in ("stem", "tail", "stem_parameter_names"))
         declared = declared and not self.shapes.keys().isdisjoint(self.model.stem_parameter_names)
+        # only a call of the whole network gets a copy of its inputs
+        declared = declared and not getattr(self.model, "gets_copies", False)
         itemsize, n = self.theta.element_size(), len(self.theta)
         self.stem_shape: torch.Size | None = None
         per_row = 3 * itemsize * n  # the direction, the scaled direction, the parameters
@@ -258,7 +262,7 @@ class _Part(nn.Module):
         self.model, self.method = model, method
 
     def forward(self, use: Callable[[Callable[[Tensor], Tensor]], Any]) -> Any:
-        return use(getattr(self.model, self.method))
+        return use(self.model if self.method == "forward" else getattr(self.model, self.method))
 
     def call(self, parameters: dict[str, Tensor], use: Callable[[Callable[[Tensor], Tensor]], Any]) -> Any:
         """``use(method)`` while the model has the single set of ``parameters``, ``(1, …)`` each."""
@@ -279,8 +283,3 @@ class _Part(nn.Module):
 def _repeated(parameters: dict[str, Tensor], times: int) -> dict[str, Tensor]:
     """The same parameters ``(…)`` for each of several directions, ``(R, …)``, without copies."""
     return {name: value.expand(times, *value.shape) for name, value in parameters.items()}
-
-
-def _double(values: Tensor) -> Tensor:
-    """Inputs or targets in float64; indices and labels stay what they are."""
-    return values.double() if values.is_floating_point() else values

@@ -19,7 +19,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from volume_lib.parameters import copied, flatten, moved_shapes, place
+from volume_lib.abilities import abilities, doubled, fitting, give_copies, ready
+from volume_lib.parameters import flatten, moved_shapes, place
 from volume_lib.problems.base import Problem
 
 PLAIN_ELEMENTS = 2**26
@@ -70,6 +71,11 @@ class Evaluator:
         sizes: increasing landscape sizes ``m``; landscape ``k`` is the first ``sizes[k]`` samples.
         scale: positive diagonal of the scaling ``S``, shape ``(n,)``.
         device: where to compute.
+        thresholds: losses that are to be told apart; where float32 rounds too much for them, and the network
+            runs in float64, everything is computed in float64.
+
+    Weights of half precision are computed with in float32; a network that changes its inputs gets copies
+    (:mod:`volume_lib.abilities`).
     """
 
     def __init__(
@@ -81,12 +87,18 @@ class Evaluator:
         sizes: Sequence[int],
         scale: Tensor,
         device: torch.device | str = "cpu",
+        thresholds: Sequence[float] = (),
     ) -> None:
         if list(sizes) != sorted(set(sizes)) or sizes[0] < 1 or sizes[-1] > len(x):
             raise ValueError(f"sizes must increase within 1..{len(x)} (the samples given); got {list(sizes)}")
         self.problem = problem
-        self.model = copied(model).to(device).eval()
-        self.x, self.y = x[: sizes[-1]].to(device), y[: sizes[-1]].to(device)
+        self.model = ready(model)[0].to(device)
+        self.x, self.y = fitting(self.model, x[: sizes[-1]].to(device)), y[: sizes[-1]].to(device)
+        self.able = abilities(self.model, self.x, self.y, problem.per_sample_loss, problem.correct)
+        if self.able.copies:
+            give_copies(self.model)
+        if self.able.float64 and any(self.able.too_coarse(threshold) for threshold in thresholds):
+            self.model, self.x, self.y = self.model.double(), doubled(self.x), doubled(self.y)
         self.sizes = tuple(int(size) for size in sizes)
         self.shapes = moved_shapes(self.model)
         self.theta = flatten(self.model)

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from volume_lib import storage
-from volume_lib.devices import resolve_device
+from volume_lib.devices import resolve_device, torch_defaults
 from volume_lib.errors import InputError
 from volume_lib.problems.base import Problem
 from volume_lib.problems.provenance import level_digest, problem_digest
@@ -31,12 +31,14 @@ from volume_lib.records import Dataset, Sweep, TrainedModel
 from volume_lib.search.crossings import Crossing, Grid
 from volume_lib.search.points import Packed, Points, Target, bracket
 from volume_lib.search.prediction import History
+from volume_lib.sweep.check import check_models, storable
 from volume_lib.sweep.settings import SweepSettings
 
 FIRST_BATCH, LARGEST_BATCH = 8, 256
 """Directions solved together: few at first, to learn from them, then as many as memory allows."""
 
 
+@torch_defaults()
 def run_sweep(
     problem: Problem,
     models: Sequence[TrainedModel],
@@ -94,22 +96,27 @@ def run_sweep(
         max_coefficient=max_coefficient,
     )
     device = resolve_device(device)
-    plan = _plan(models, dataset, landscape_levels, all_pairs)
+    plan = _plan([storable(trained) for trained in models], dataset, landscape_levels, all_pairs)
+    fresh = [
+        trained
+        for trained, own in plan
+        if not all(path.exists() for path in _files(run_dir, dataset, trained, own))
+    ]
+    check_models(problem, fresh, dataset, settings.loss_thresholds, device)
     loss_digest = problem_digest(problem)
     digests = {level: level_digest(dataset, level) for level in sorted({lv for _, own in plan for lv in own})}
     paths = []
     with _progress(plan, dataset, len(settings.seeds)) as bar:
         for trained, own in plan:
-            files = [
-                storage.sweep_path(run_dir, dataset.dataset_type, level, trained.key, trained.value)
-                for level in own
-            ]
+            files = _files(run_dir, dataset, trained, own)
             bar.set_description(f"{trained.key} {trained.value}")
             made_from = {level: (digests[level], loss_digest) for level in own}
             if _are_done(files, settings, problem, trained, dataset, made_from):
                 bar.skip(len(settings.seeds) * (dataset.base_data_size + own[-1]))
                 told = "there already"
             else:
+                if all(trained is not other for other in fresh):
+                    check_models(problem, [trained], dataset, settings.loss_thresholds, device)
                 sweeps = sweep_model(problem, trained, dataset, own, settings, device, memory_budget, bar)
                 for path, sweep in zip(files, sweeps, strict=True):
                     sweep.samples_digest, sweep.problem_digest = made_from[sweep.additional_data]
@@ -119,6 +126,13 @@ def run_sweep(
             bar.say(f"{trained.key} {trained.value}: {told}, in {where}")
             paths += files
     return paths
+
+
+def _files(run_dir: str | Path, dataset: Dataset, trained: TrainedModel, levels: Sequence[int]) -> list[Path]:
+    return [
+        storage.sweep_path(run_dir, dataset.dataset_type, level, trained.key, trained.value)
+        for level in levels
+    ]
 
 
 def levels_of(trained: TrainedModel, levels: Sequence[int], all_pairs: bool = False) -> list[int]:
@@ -201,9 +215,9 @@ def rays_of(
     scale = compute_scale(settings.scaling, model, problem, *(own or samples))
     budget = budget_of(memory_budget, device)
     if isinstance(settings.search, Grid):
-        rays = PlainRays(problem, model, x, y, sizes, scale, device)
+        rays = PlainRays(problem, model, x, y, sizes, scale, device, settings.loss_thresholds)
         return rays, min(LARGEST_BATCH, 1 + int(budget // (8 * len(scale))))
-    rays = FastRays(problem, model, x, y, sizes, scale, device, memory_budget=budget)
+    rays = FastRays(problem, model, x, y, sizes, scale, device, budget, thresholds=settings.loss_thresholds)
     return rays, min(LARGEST_BATCH, rays.max_rows)
 
 

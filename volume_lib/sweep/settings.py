@@ -48,12 +48,13 @@ class SweepSettings:
         Raises:
             InputError: one of them is impossible.
         """
-        if num_directions < 1:
-            raise InputError(f"num_directions must be at least 1; got {num_directions}")
-        if perturbation_seed < 0 or perturbation_seed + num_directions > MAX_SEED:
+        if not _whole(num_directions) or num_directions < 1:
+            raise InputError(f"num_directions must be a whole number, at least 1; got {num_directions!r}")
+        whole = _whole(perturbation_seed)
+        if not whole or perturbation_seed < 0 or perturbation_seed + num_directions > MAX_SEED:
             raise InputError(
-                f"perturbation_seed must lie between 0 and 2^63 less the number of directions, "
-                f"{num_directions}; got {perturbation_seed}"
+                "perturbation_seed must be a whole number between 0 and 2^63 less the number of directions, "
+                f"{num_directions}; got {perturbation_seed!r}"
             )
         if not len(loss_thresholds) or not all(0 < value < math.inf for value in loss_thresholds):
             raise InputError(f"loss_thresholds must be a list of positive numbers; got {loss_thresholds}")
@@ -90,6 +91,10 @@ class SweepSettings:
             and all(np.array_equal(sweep.state_dict[name], weights[name]) for name in weights)
             and all(self.search.made(ray, self.targets) for ray in sweep.wiggle_results)
         )
+
+
+def _whole(number: object) -> bool:
+    return isinstance(number, int | np.integer) and not isinstance(number, bool)
 
 
 def _search(search: str | Crossing | Grid, max_coefficient: float | None) -> Crossing | Grid:

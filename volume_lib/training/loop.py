@@ -83,7 +83,9 @@ def epoch_orders(trainee: Trainee) -> Iterator[Tensor]:
     generator = torch.Generator().manual_seed(trainee.seed)
     ahead = max(1, 50_000 // trainee.size)  # many short epochs are drawn at once
     while True:
-        yield from torch.rand(ahead, trainee.size, generator=generator).argsort(dim=1, stable=True)
+        yield from torch.rand(ahead, trainee.size, generator=generator, dtype=torch.float32).argsort(
+            dim=1, stable=True
+        )
 
 
 class Fit:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from volume_lib import storage
-from volume_lib.devices import resolve_device
+from volume_lib.devices import resolve_device, torch_defaults
 from volume_lib.errors import InputError
 from volume_lib.problems.base import Problem
 from volume_lib.progress import Bar
@@ -97,6 +97,7 @@ class Run:
     folder: str | Path
 
 
+@torch_defaults()
 def train_runs(
     plan: Plan, runs: Sequence[Run], *, joint: bool | str = "auto", device: str = "auto"
 ) -> list[list[TrainedModel]]:

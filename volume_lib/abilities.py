@@ -1,0 +1,280 @@
+"""What may be done with a network: what evaluators ask before they choose their way.
+
+Whether its inputs survive a call, whether several directions go through it together (``vmap``), whether it
+runs in float64. Each has a way around, which gives the same numbers with less speed or fewer digits.
+"""
+
+from __future__ import annotations
+
+import copy
+import random
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, vmap
+
+from volume_lib.errors import InputError
+from volume_lib.parameters import copied
+
+PerSample = Callable[[Tensor, Tensor], Tensor]
+"""``(outputs, y) → (N,)``: a loss or an accuracy of each sample."""
+
+SAMPLES = 4
+"""Samples that the questions are asked on."""
+FLOAT32_ROUNDING = 1e-3
+"""Largest part of a threshold that the rounding of one sample's loss may be. It moves a radius by half as
+much where few samples decide, and by a thirtieth of that in the mean over a thousand."""
+
+
+@dataclass(frozen=True)
+class Abilities:
+    """What evaluators may do with a network; ``why`` has the reasons of what they may not."""
+
+    copies: bool = False
+    """``forward`` changes its inputs in place: each call is to get a copy."""
+    together: bool = True
+    """Several sets of parameters go through the network, the loss and the accuracy in one call (``vmap``)."""
+    float64: bool = True
+    """Network and loss run in float64 and give float64."""
+    rounding: float = 0.0
+    """Root mean square of the rounding of one sample's loss in the network's own precision."""
+    why: dict[str, str] = field(default_factory=dict)
+
+    def too_coarse(self, threshold: float) -> bool:
+        """Whether losses near ``threshold`` are lost in the rounding of the network's own precision."""
+        return self.rounding > FLOAT32_ROUNDING * threshold
+
+
+@torch.no_grad()
+def abilities(
+    model: nn.Module, x: Any, y: Tensor, loss: PerSample, accuracy: PerSample | None = None, label: str = ""
+) -> Abilities:
+    """What may be done with ``model``, a private copy in eval mode, on its device; nothing of it changes.
+
+    Raises :class:`InputError` where it does not run at all, or its loss is not one number for each sample.
+    """
+    before, y = few(x), few(y)
+    x, why = each(before, torch.clone), {}
+    with undisturbed(y.device):
+        outputs = outputs_of(model, x, label)
+        copies = not _equal(before, x)
+        if copies:
+            why["copies"] = "forward changes them in place, so that each call gets a copy"
+            x, model = before, copy.deepcopy(model)
+            give_copies(model)
+        check_shape(loss(outputs, y), len(y), f"{label}loss")
+        reason = _not_together(model, x, y, loss, accuracy)
+        if reason:
+            why["together"] = f"one at a time: not under vmap ({reason})"
+        reason, rounding = _not_double(model, x, y, loss)
+        if reason:
+            why["float64"] = f"float32 only: not in float64 ({reason})"
+    return Abilities(copies, "together" not in why, "float64" not in why, rounding, why)
+
+
+def ready(model: nn.Module, label: str = "") -> tuple[nn.Module, str]:
+    """A copy in eval mode that can be computed with, and what its weights were turned into ("": nothing).
+
+    Half precision is not enough to find a crossing: such weights, as they are stored, are taken to float32.
+    """
+    for key, value in model.named_parameters():
+        if not torch.isfinite(value).all():
+            raise InputError(f"{label}parameter {key}: holds NaN or infinity; train again, or mend its file")
+    try:
+        model = copied(model).eval()
+    except RuntimeError as error:
+        raise InputError(
+            f"{label}the network cannot be copied ({first_line(error)}); it may keep no tensors of a "
+            "forward pass"
+        ) from error
+    halves = {p.dtype for p in model.parameters() if p.is_floating_point() and p.element_size() < 4}
+    if not halves:
+        return model, ""
+    names = ", ".join(sorted(str(dtype).removeprefix("torch.") for dtype in halves))
+    return model.float(), f"computed in float32 from the stored {names}"
+
+
+def fitting(model: nn.Module, x: Any, label: str = "") -> Any:
+    """Inputs as the network takes them: floating-point ones in its own precision where it refuses theirs."""
+    dtype = next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.float32)
+
+    def cast(part: Tensor) -> Tensor:
+        return part.to(dtype) if part.is_floating_point() else part
+
+    if not any(part.is_floating_point() and part.dtype != dtype for part in parts(x)):
+        return x
+    try:
+        with torch.no_grad(), undisturbed(parts(x)[0].device):
+            call(model, each(few(x), torch.clone))
+        return x
+    except (RuntimeError, TypeError, ValueError):
+        return each(x, cast)
+
+
+def give_copies(model: nn.Module) -> None:
+    """Let ``model`` work on a copy of its inputs at every call; ``model.gets_copies`` says so."""
+
+    def on_copies(_model: nn.Module, args: tuple, kwargs: dict) -> tuple[tuple, dict]:
+        return each(args, _clone), each(kwargs, _clone)
+
+    model.register_forward_pre_hook(on_copies, with_kwargs=True)
+    model.gets_copies = True
+
+
+@contextmanager
+def undisturbed(device: torch.device | str = "cpu", seed: int | None = None) -> Iterator[None]:
+    """Leave the random states of torch, NumPy and Python as they were; inside, they begin at ``seed``."""
+    device = torch.device(device)
+    states = random.getstate(), np.random.get_state()
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        try:
+            if seed is not None:
+                torch.random.default_generator.manual_seed(seed)
+                if device.type == "cuda":
+                    torch.cuda.manual_seed(seed)
+                random.seed(seed)
+                np.random.seed(seed % 2**32)
+            yield
+        finally:
+            random.setstate(states[0])
+            np.random.set_state(states[1])
+
+
+def _not_together(
+    model: nn.Module, x: Any, y: Tensor, loss: PerSample, accuracy: PerSample | None
+) -> str | None:
+    """Why several sets of parameters cannot go through together; None if they can, to rounding."""
+    own = {key: value.detach() for key, value in model.named_parameters()}
+    stacked = {
+        key: torch.stack([value, value * 1.01 if value.is_floating_point() else value])
+        for key, value in own.items()
+    }
+
+    def one(parameters: dict[str, Tensor]) -> tuple[Tensor, ...]:
+        outputs = call(_Functional(model, parameters), x)
+        values = loss(outputs, y)
+        return (values,) if accuracy is None else (values, accuracy(outputs, y))
+
+    with undisturbed(y.device):
+        try:
+            together = vmap(one)(stacked)[0]
+        except Exception as error:
+            return first_line(error)
+        alone = [one({key: value[row] for key, value in stacked.items()})[0] for row in range(2)]
+    return None if _close(together, torch.stack(alone)) else "other numbers"
+
+
+def _not_double(model: nn.Module, x: Any, y: Tensor, loss: PerSample) -> tuple[str | None, float]:
+    """Why network and loss do not run in float64 (None: they do), and the rounding of one sample's loss."""
+    single = loss(outputs_of(model, x), y)
+    if single.dtype == torch.float64:
+        return None, 0.0
+    eps = torch.finfo(single.dtype).eps if single.is_floating_point() else 0.0
+    floor = eps * max(1.0, single.abs().max().item())
+    try:
+        twin = copy.deepcopy(model).double()
+        outputs = call(twin, each(x, doubled))
+        double = loss(outputs, doubled(y))
+    except Exception as error:
+        return first_line(error), floor
+    if double.dtype != torch.float64 or outputs.dtype != torch.float64:
+        return f"it gives {str(outputs.dtype).removeprefix('torch.')}", floor
+    if not _close(single, double):
+        return "other numbers", floor
+    return None, max((double - single).square().mean().sqrt().item(), eps / 4)
+
+
+# ---- small parts
+
+
+class _Functional(nn.Module):
+    """A network with other parameters in place of its own."""
+
+    def __init__(self, model: nn.Module, parameters: dict[str, Tensor]) -> None:
+        super().__init__()
+        self.__dict__["network"], self.__dict__["parameters_"] = model, parameters
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        return functional_call(self.network, self.parameters_, args, kwargs)
+
+
+def call(model: nn.Module, x: Any) -> Any:
+    if isinstance(x, dict):
+        return model(**x)
+    return model(*x) if isinstance(x, tuple | list) else model(x)
+
+
+def outputs_of(model: nn.Module, x: Any, label: str = "") -> Tensor:
+    try:
+        return call(model, x)
+    except Exception as error:
+        shapes = ", ".join(f"{tuple(p.shape)} {str(p.dtype).removeprefix('torch.')}" for p in parts(x))
+        raise InputError(
+            f"{label}the network does not run on inputs {shapes}: {type(error).__name__}: {first_line(error)}"
+        ) from error
+
+
+def check_shape(values: Any, size: int, what: str) -> None:
+    shape = tuple(values.shape) if isinstance(values, Tensor) else type(values).__name__
+    if shape != (size,):
+        hint = '; is it a mean? use reduction="none"' if shape == () else ""
+        raise InputError(
+            f"{what}: must give one number for each sample, shape ({size},) here, and gives {shape}{hint}"
+        )
+
+
+def few(x: Any) -> Any:
+    """The first samples, at least two: a single one comes twice."""
+    size = len(parts(x)[0])
+    return each(x, (lambda part: part[:SAMPLES]) if size > 1 else (lambda part: torch.cat([part, part])))
+
+
+def on(x: Any, device: torch.device | str) -> Any:
+    return each(x, lambda part: part.to(device))
+
+
+def each(x: Any, change: Callable[[Tensor], Any]) -> Any:
+    if isinstance(x, dict):
+        return {key: each(part, change) for key, part in x.items()}
+    if isinstance(x, tuple | list):
+        return type(x)(each(part, change) for part in x)
+    return change(x)
+
+
+def parts(x: Any) -> list[Tensor]:
+    if isinstance(x, dict):
+        return list(x.values())
+    return list(x) if isinstance(x, tuple | list) else [x]
+
+
+def _clone(value: Any) -> Any:
+    return value.clone() if isinstance(value, Tensor) else value
+
+
+def doubled(values: Tensor) -> Tensor:
+    """Inputs or targets in float64; indices and labels stay what they are."""
+    return values.double() if values.is_floating_point() else values
+
+
+def _equal(a: Any, b: Any) -> bool:
+    return all(
+        torch.equal(p, q) or bool(((p == q) | ((p != p) & (q != q))).all())
+        for p, q in zip(parts(a), parts(b), strict=True)
+    )
+
+
+def _close(a: Tensor, b: Tensor) -> bool:
+    a, b = a.double(), b.double()
+    size = b[b.isfinite()].abs().max().item() if b.isfinite().any() else 0.0
+    return torch.allclose(a, b, rtol=1e-3, atol=1e-5 + 1e-4 * size, equal_nan=True)
+
+
+def first_line(error: BaseException) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    text = lines[0] if lines else type(error).__name__
+    return text if len(text) <= 120 else text[:117] + "..."
