@@ -30,7 +30,7 @@ from volume_lib.plots.run import (
 )
 from volume_lib.plots.samples import decision_boundary, samples, verify
 from volume_lib.plots.statistics import agreement, compare, power_law, rank_table, residuals
-from volume_lib.plots.style import data_label, level_styles, new_panels, save
+from volume_lib.plots.style import data_label, keep, level_styles, new_panels, save
 
 __all__ = [
     "accuracy_curves",
@@ -43,6 +43,7 @@ __all__ = [
     "convergence_grid",
     "data_label",
     "decision_boundary",
+    "keep",
     "level_styles",
     "log_volumes",
     "loss_curves",

@@ -226,6 +226,12 @@ def save(figure: Figure | Axes, path: str | Path, dpi: int = PRINT_DPI) -> Path:
     return path
 
 
+def keep(figure: Figure | Axes, stem: str | Path) -> None:
+    """Write the figure for the screen, ``<stem>.png``, and for the paper, ``<stem>.pdf``."""
+    for suffix in ("png", "pdf"):
+        save(figure, f"{stem}.{suffix}")
+
+
 def signed(number: str) -> str:
     """A formatted number with a minus sign instead of a hyphen, as the other axes have."""
     return number.replace("-", "−")

@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 _LANDSCAPE = r"(data|poison|noise)_\d+"
+_PICTURE = r"\.(png|pdf)"
 
 _DATA = {
     "train": r"models_and_data/(dataset|model_[a-z_]+_\d+)\.pt",
@@ -16,12 +17,12 @@ _DATA = {
     "analysis": r"summary\.csv",
 }
 _FIGURES = {
-    "train": r"models_and_data/(samples|training_curves|accuracy_curves|test_loss|decision_boundary)\.png",
-    "perturb": rf"{_LANDSCAPE}/ray_profiles\.png|\.shards/\d+/{_LANDSCAPE}/[a-z_]+_\d+\.npz",
-    "volume": rf"{_LANDSCAPE}/loss_[\d.e+-]+/[a-z_]+\.png|log_volumes_loss_[\d.e+-]+\.png",
-    "cutoff": r"cutoffs/loss_curves\.png",
-    "accuracy": r"test_accuracies\.png",
-    "analysis": r"[a-z_]+\.(png|pdf)|report\.html",
+    "train": rf"models_and_data/(samples|[a-z]+_curves|test_loss|decision_boundary){_PICTURE}",
+    "perturb": rf"{_LANDSCAPE}/ray_profiles{_PICTURE}|\.shards/\d+/{_LANDSCAPE}/[a-z_]+_\d+\.npz",
+    "volume": rf"{_LANDSCAPE}/loss_[\d.e+-]+/[a-z_]+{_PICTURE}|log_volumes_loss_[\d.e+-]+{_PICTURE}",
+    "cutoff": rf"cutoffs/loss_curves{_PICTURE}",
+    "accuracy": rf"test_accuracies{_PICTURE}",
+    "analysis": rf"[a-z_]+{_PICTURE}|report\.html",
 }
 
 
