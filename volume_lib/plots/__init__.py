@@ -5,7 +5,9 @@ Nothing is saved or shown unless asked: :func:`save` writes a figure's file.
 
 from volume_lib.plots.convergence import convergence, convergence_grid
 from volume_lib.plots.experiment import (
+    against_data,
     against_volume,
+    landscapes,
     uncertainty,
     volume_against_data,
     volume_against_landscape,
@@ -29,11 +31,12 @@ from volume_lib.plots.run import (
     training_curves,
 )
 from volume_lib.plots.samples import decision_boundary, samples, verify
-from volume_lib.plots.statistics import agreement, compare, power_law, rank_table, residuals
-from volume_lib.plots.style import data_label, keep, level_styles, new_panels, save
+from volume_lib.plots.statistics import agreement, compare, power_law, rank_table, residuals, stability
+from volume_lib.plots.style import data_label, keep, level_styles, new_panels, save, small_multiples
 
 __all__ = [
     "accuracy_curves",
+    "against_data",
     "against_volume",
     "agreement",
     "animate_slices",
@@ -44,6 +47,7 @@ __all__ = [
     "data_label",
     "decision_boundary",
     "keep",
+    "landscapes",
     "level_styles",
     "log_volumes",
     "loss_curves",
@@ -63,6 +67,8 @@ __all__ = [
     "residuals",
     "samples",
     "save",
+    "small_multiples",
+    "stability",
     "test_accuracies",
     "test_loss",
     "training_curves",

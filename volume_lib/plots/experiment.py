@@ -12,6 +12,9 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from volume_lib.analysis import ExperimentResults, mean_and_spread
@@ -26,17 +29,23 @@ def volume_against_data(
     *,
     quantity: str = "log_exp_r_n",
     spread: str = "sd",
+    colour: str | None = None,
 ) -> Axes:
-    """Log volume (nats) of the minima of one landscape (by default the smallest) against their data.
+    """``quantity`` (nats) of the minima of one landscape (by default the smallest) against their data.
 
-    The ring marks the minimum that training in this landscape finds.
+    The ring marks the minimum that training in this landscape finds. ``colour``: a column whose mean over
+    seeds colours the markers, as ``"test_acc"``, with a scale beside the axes; None: the minima's own.
     """
     ax = style.new_axes(ax, height=0.85)
     landscape = experiment.landscapes[0] if landscape is None else landscape
     x = experiment.minima_sizes
     values = experiment.matrix(quantity, landscape)
     seeds_behind(ax, x, values)
-    averages(ax, x, values, spread, experiment.minima)
+    colours = None
+    if colour is not None:
+        scale, colours = _mean_colours(experiment, colour)
+        _colour_bar(ax, scale, experiment, colour)
+    averages(ax, x, values, spread, experiment.minima, colours=colours)
     handles = [Line2D([], [], color=style.LIGHT, lw=0.7, label="one seed"), _spread_handle(spread)]
     centre = mean_and_spread(values, spread)[0]
     if experiment.key == ADDITIONAL and landscape in experiment.minima:
@@ -47,8 +56,64 @@ def volume_against_data(
             handles.append(Line2D([], [], **ring, ms=6, label="trained here"))
     style.data_axis(ax, x)
     unit = style.nats_axis(ax.yaxis, values)
-    style.legend(ax, landscape_words(experiment, landscape) + no_volume_words(values), handles)
+    style.legend(ax, title_words(experiment, landscape, values), handles)
     return style.finish(ax, minima_words(experiment), style.volume_label(quantity, unit))
+
+
+def landscapes(
+    experiment: ExperimentResults,
+    *,
+    quantity: str = "log_exp_r_n",
+    spread: str = "sd",
+    colour: str | None = None,
+    columns: int = 2,
+) -> Figure:
+    """:func:`volume_against_data` in every landscape of two minima or more, as small multiples.
+
+    The ring marks in each the minimum that was trained there.
+    """
+    several = [
+        level
+        for level in experiment.landscapes
+        if len(np.unique(experiment.rows(landscape=level)["minimum"])) > 1
+    ]
+
+    def draw(level: int, ax: Axes) -> Axes:
+        drawn = volume_against_data(experiment, level, ax, quantity=quantity, spread=spread, colour=colour)
+        for bar in [other for other in drawn.figure.axes if other.get_label() == "<colorbar>"]:
+            bar.remove()  # one for all panels, below
+        return drawn
+
+    figure = style.small_multiples(draw, several or experiment.landscapes, columns=columns)
+    if colour is not None:
+        _colour_bar(figure.axes, _mean_colours(experiment, colour)[0], experiment, colour)
+    return figure
+
+
+def against_data(
+    experiment: ExperimentResults, column: str = "test_loss", ax: Axes | None = None, *, spread: str = "sd"
+) -> Axes:
+    """``test_loss``, ``test_acc`` or ``train_loss`` of the minima against their data: every seed faintly, and
+    mean and spread over seeds. Losses that span decades are averaged in their logarithm."""
+    ax = style.new_axes(ax, height=0.8)
+    x, values = experiment.minima_sizes, experiment.of_minima(column)
+    logarithmic = column.endswith("_loss") and style.loss_axis(ax, values)
+    forward, back = (np.log, np.exp) if logarithmic else (np.asarray, np.asarray)
+    seeds_behind(ax, x, values)
+    with np.errstate(divide="ignore"):
+        centre, low, high = (back(part) for part in mean_and_spread(forward(values), spread))
+    shown = np.isfinite(centre)
+    ax.plot(x[shown], centre[shown], color=style.GREY, lw=1, zorder=2)
+    styles = style.level_styles(experiment.minima)
+    for j in np.flatnonzero(shown):
+        reach = [[centre[j] - low[j]], [high[j] - centre[j]]]
+        look = styles[experiment.minima[j]]
+        ax.errorbar(x[j], centre[j], yerr=reach, **look, ms=5, lw=1, capsize=2, zorder=4)
+    style.data_axis(ax, x)
+    seed = Line2D([], [], color=style.LIGHT, lw=0.7, label="one seed")
+    style.legend(ax, failed_words(experiment), [seed, _spread_handle(spread)])
+    words = COLUMN_WORDS.get(column, column).format(loss_unit=experiment.loss_unit)
+    return style.finish(ax, minima_words(experiment), words)
 
 
 def volume_against_landscape(
@@ -58,7 +123,7 @@ def volume_against_landscape(
     quantity: str = "log_exp_r_n",
     spread: str = "sd",
 ) -> Axes:
-    """Log volume (nats) of each minimum against the size of the landscape, one line for each minimum.
+    """``quantity`` (nats) of each minimum against the size of the landscape, one line for each minimum.
 
     Where the runs have cutoffs, a line falls to the foot of the axes at the (median) landscape size from
     which on its minimum has no volume.
@@ -101,7 +166,7 @@ def against_volume(
     quantity: str = "log_exp_r_n",
     spread: str = "sd",
 ) -> Axes:
-    """``test_loss``, ``test_acc`` … against log volume in one landscape: seeds small, centres large.
+    """``test_loss``, ``test_acc`` … against ``quantity`` in one landscape: seeds small, centres large.
 
     Losses on a log axis are averaged in their logarithm.
     """
@@ -135,8 +200,8 @@ def against_volume(
         handles.append(Line2D([], [], **look, ls="none", ms=4.5, label=f"{minimum:,}"))
     unit = style.nats_axis(ax.xaxis, volumes)
     ax.xaxis.set_major_locator(style.MaxNLocator(4))
-    title = f"{landscape_words(experiment, landscape)}\nminimum: {minima_words(experiment, sizes=False)}"
-    style.legend(ax, title, handles)
+    title = title_words(experiment, landscape, volumes, drawn=False)
+    style.legend(ax, f"{title}\nminimum: {minima_words(experiment, sizes=False)}", handles)
     words = COLUMN_WORDS.get(column, column).format(loss_unit=experiment.loss_unit)
     return style.finish(ax, style.volume_label(quantity, unit), words)
 
@@ -167,7 +232,7 @@ def uncertainty(experiment: ExperimentResults, landscape: int | None = None, ax:
     style.data_axis(ax, x)
     style.loss_axis(ax, np.concatenate(list(limits.values())))
     style.legend(ax, landscape_words(experiment, landscape))
-    return style.finish(ax, minima_words(experiment), "uncertainty (nats)")
+    return style.finish(ax, minima_words(experiment), f"uncertainty of {style.LOG_EXP_R_N} (nats)")
 
 
 COLUMN_WORDS = {
@@ -211,6 +276,50 @@ def no_volume_words(values: np.ndarray) -> str:
     return words + ("\n▽ no volume in any seed" if whole.any() else "")
 
 
+def failed_words(experiment: ExperimentResults) -> str:
+    """How many networks ended above the threshold, and how they count; empty where none did."""
+    count = len(experiment.failures)
+    if not count:
+        return ""
+    networks = "1 network" if count == 1 else f"{count} networks"
+    ways = {"no volume": "no volume", "leave out": "left out", "least volume": "counted as the least volume"}
+    return f"{networks} above the threshold after training: {ways[experiment.failed]}"
+
+
+def title_words(
+    experiment: ExperimentResults, landscape: int, values: np.ndarray, *, drawn: bool = True
+) -> str:
+    """The landscape, and in further lines what markers without a volume and failed networks mean.
+
+    ``drawn``: minima without a volume have markers; else they are only counted as not there.
+    """
+    lines = [landscape_words(experiment, landscape), failed_words(experiment)]
+    words = no_volume_words(values).strip("\n")
+    if words and not drawn:
+        words = "without those that have no volume"
+    return "\n".join(line for line in [*lines, words] if line)
+
+
+def _mean_colours(experiment: ExperimentResults, column: str) -> tuple[ScalarMappable, list[Any]]:
+    """A scale, and a colour for each minimum by its mean over seeds of ``column``."""
+    means = mean_and_spread(experiment.of_minima(column))[0]
+    known = means[np.isfinite(means)]
+    low, high = (known.min(), known.max()) if known.size else (0.0, 1.0)
+    scale = ScalarMappable(Normalize(low, high if high > low else low + 1e-9), "viridis_r")
+    return scale, [scale.to_rgba(mean) if np.isfinite(mean) else style.GREY for mean in means]
+
+
+def _colour_bar(
+    axes: Axes | Sequence[Axes], scale: ScalarMappable, experiment: ExperimentResults, column: str
+) -> None:
+    figure = (axes if isinstance(axes, Axes) else axes[0]).figure
+    bar = figure.colorbar(scale, ax=axes, pad=0.03, fraction=0.05, aspect=30)
+    bar.ax.tick_params(labelsize=style.SMALL, length=2, width=0.6)
+    bar.outline.set_linewidth(0.6)
+    words = COLUMN_WORDS.get(column, column).format(loss_unit=experiment.loss_unit)
+    bar.set_label(words, fontsize=style.SMALL)
+
+
 def _median_cutoff(experiment: ExperimentResults, minimum: int) -> float | None:
     """Median over the runs of the landscape size from which on the minimum has no volume; None if unknown."""
     rows = experiment.rows(minimum=minimum)
@@ -250,7 +359,14 @@ def seeds_behind(ax: Axes, x: np.ndarray, values: np.ndarray) -> None:
 
 
 def averages(
-    ax: Axes, x: np.ndarray, values: np.ndarray, spread: str, levels: Sequence[int], line: bool = True
+    ax: Axes,
+    x: np.ndarray,
+    values: np.ndarray,
+    spread: str,
+    levels: Sequence[int],
+    *,
+    line: bool = True,
+    colours: Sequence[Any] | None = None,
 ) -> None:
     centre, low, high = mean_and_spread(values, spread)
     shown = np.isfinite(centre)
@@ -258,6 +374,8 @@ def averages(
         ax.plot(x[shown], centre[shown], color=style.GREY, lw=1, zorder=2)
     styles = style.level_styles(levels)
     for j, level in enumerate(levels):
+        if colours is not None:
+            styles[level] = {"color": colours[j], "marker": styles[level]["marker"]}
         if np.isfinite(centre[j]):
             hollow = {"mfc": "white"} if np.isneginf(values[:, j]).any() else {}
             reach = np.nan_to_num([[centre[j] - low[j]], [high[j] - centre[j]]], posinf=0.0)

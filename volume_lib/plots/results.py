@@ -29,8 +29,9 @@ def log_volumes(
     quantity: str = "log_exp_r_n",
     levels: Sequence[int] | None = None,
 ) -> Axes:
-    """Log volume (nats) of each minimum against what it was trained with, one line for each landscape.
+    """``quantity`` (nats) of each minimum against what it was trained with, one line for each landscape.
 
+    Of several landscapes, colours and markers are those of the landscape; of one, those of the minima.
     ``quantity`` names the key without ``_values``: ``log_exp_r_n``, ``log_exp_r_n_acc`` or ``log_volume``.
     Error bars: the bootstrap interval over directions, where the file has one.
     """
@@ -38,24 +39,23 @@ def log_volumes(
     ax = style.new_axes(ax, height=0.85)
     models = sorted({level for r in several for level in minima_of(r)})
     styles = style.level_styles([*(levels or []), *models])
+    landscapes = style.level_styles(r["loss_landscape_data_param"] for r in several)
+    nothing = 0
     for result in sorted(several, key=lambda r: r["loss_landscape_data_param"]):
         x = np.asarray(minima_of(result), dtype=float)
         y = as_floats(result[f"{quantity}_values"])
         order = np.argsort(x)
         landscape = int(result["loss_landscape_data_param"])
-        line = styles.get(landscape, {"color": style.GREY})["color"] if len(several) > 1 else style.LIGHT
+        here = landscapes[landscape] if len(several) > 1 else None
         finite = order[np.isfinite(y[order])]
         ax.plot(
-            x[finite],
-            y[finite],
-            color=line,
-            lw=1,
-            zorder=1,
-            label=f"+{landscape:,}" if len(several) > 1 else None,
-        )
+            x[finite], y[finite], **(here or {"color": style.LIGHT}), lw=1, ms=4.5, zorder=1,
+            label=f"+{landscape:,}" if here else None,
+        )  # fmt: skip
         errors = _errors(result, quantity, y)
+        nothing += np.sum(~np.isfinite(y))
         for i in order:
-            look = styles[int(x[i])]
+            look = here or styles[int(x[i])]
             if np.isfinite(y[i]):
                 ax.errorbar(
                     x[i], y[i], yerr=errors[:, i : i + 1], **look, ms=4.5, ls="none", lw=0.9, capsize=2
@@ -65,13 +65,11 @@ def log_volumes(
     style.data_axis(ax, models)
     unit = style.nats_axis(ax.yaxis, [as_floats(r[f"{quantity}_values"]).max() for r in several])
     if len(several) > 1:
-        style.legend(ax, "landscape: additional samples")
+        words = style.data_label(ADDITIONAL, several[0].get("dataset_type", "data"))
+        style.legend(ax, f"landscape: {words}" + (f"\n{style.NO_VOLUME}" if nothing else ""))
     else:
-        ax.set_title(
-            f"landscape: +{int(several[0]['loss_landscape_data_param']):,} samples",
-            fontsize=style.FONT,
-            loc="left",
-        )
+        title = landscape_words(several[0]) + (f"; {style.NO_VOLUME}" if nothing else "")
+        ax.set_title(title, fontsize=style.FONT, loc="left")
     return style.finish(ax, data_words(several[0]), style.volume_label(quantity, unit))
 
 
@@ -82,7 +80,7 @@ def volume_against_test_loss(
     quantity: str = "log_exp_r_n",
     levels: Sequence[int] | None = None,
 ) -> Axes:
-    """Test loss of each minimum against its log volume in this landscape."""
+    """Test loss of each minimum against ``quantity`` in this landscape."""
     ax = style.new_axes(ax, height=0.85)
     models = minima_of(results)
     styles = style.level_styles([*(levels or []), *models])
@@ -108,28 +106,29 @@ def volume_against_test_loss(
     in_order = [
         Line2D([], [], **styles[level], ms=5, ls="none", label=f"{level:,}") for level in sorted(models)
     ]
-    style.legend(
-        ax, f"minimum: {data_words(results)}" + ("" if np.isfinite(x).all() else "; ◁ no volume"), in_order
-    )
+    nothing = "" if np.isfinite(x).all() else "; ◁ no volume"
+    style.legend(ax, f"{landscape_words(results)}\nminimum: {data_words(results)}{nothing}", in_order)
     return style.finish(ax, style.volume_label(quantity, unit), f"test loss ({results['loss_unit']})")
 
 
 def rank_agreement(results: Results, ax: Axes | None = None, *, levels: Sequence[int] | None = None) -> Axes:
-    """Rank of each minimum by data, by log volume and by test loss: level lines where all three agree.
+    """Rank of each minimum by data, by log E[r^n] and by test loss: level lines where all three agree.
 
-    Rank 1 is the minimum with the most data (or the largest batch size …), the least volume, the lowest
+    Rank 1 is the minimum with the most data (or the largest batch size …), the least log E[r^n], the lowest
     test loss: more data mean a smaller volume in a fixed landscape and a lower test loss. Equal values
-    share their mean rank.
+    share their mean rank. A minimum without a volume has no rank by it, and is left out of all three.
     """
     ax = style.new_axes(ax, height=0.8)
-    models = minima_of(results)
-    styles = style.level_styles([*(levels or []), *models])
+    everything = minima_of(results)
+    styles = style.level_styles([*(levels or []), *everything])
+    alive = np.flatnonzero(np.isfinite(as_floats(results["log_exp_r_n_values"])))
+    models = [everything[i] for i in alive]
     key = results.get("key", ADDITIONAL)
     words = "data" if key == ADDITIONAL else key.replace("_", " ")
     columns = {
         f"{'largest' if key == 'batch_size' else 'most'} {words}": rankdata(-np.asarray(models, dtype=float)),
-        "least volume": rankdata(as_floats(results["log_exp_r_n_values"])),
-        "lowest test loss": rankdata(as_floats(results["test_loss_values"])),
+        "least volume": rankdata(as_floats(results["log_exp_r_n_values"])[alive]),
+        "lowest test loss": rankdata(as_floats(results["test_loss_values"])[alive]),
     }
     for i in np.argsort(models):
         ax.plot(
@@ -143,8 +142,10 @@ def rank_agreement(results: Results, ax: Axes | None = None, *, levels: Sequence
     ax.set_xticks(range(3), list(columns))
     ax.set_yticks(range(1, len(models) + 1))
     ax.set_xlim(-0.25, 2.25)
-    ax.set_ylim(len(models) + 0.4, 0.6)
-    style.legend(ax, f"minimum: {data_words(results)}")
+    ax.set_ylim(max(len(models), 1) + 0.4, 0.6)
+    dead = [f"{everything[i]:,}" for i in range(len(everything)) if i not in alive]
+    without = f"\nwithout a volume, and a rank: {', '.join(dead)}" if dead else ""
+    style.legend(ax, f"{landscape_words(results)}\nminimum: {data_words(results)}{without}")
     return style.finish(ax, "ranked by", "rank")
 
 
@@ -153,15 +154,31 @@ def rank_probabilities(results: Results, ax: Axes | None = None) -> Axes:
     ax = style.new_axes(ax)
     k = np.asarray(results["subset_sizes"], dtype=float)
     for key, label, look in (
-        ("radii_rank_probabilities", "finds the largest", {"color": style.PALETTE[0], "marker": "o"}),
-        ("radii_rank_probabilities_full", "orders all minima", {"color": style.PALETTE[1], "marker": "s"}),
+        (
+            "radii_rank_probabilities",
+            "finds the largest",
+            {"color": style.PALETTE[0], "marker": "o", "mfc": "white", "ms": 6, "lw": 2.4},
+        ),
+        (
+            "radii_rank_probabilities_full",
+            "orders all minima",
+            {"color": style.PALETTE[1], "marker": "s", "ms": 3, "lw": 1},
+        ),
     ):
         if key in results:
-            ax.plot(k, as_floats(results[key]), **look, ms=4, lw=1, label=label)
+            ax.plot(k, as_floats(results[key]), **look, label=label)
     style.data_axis(ax, k)
     ax.set_ylim(-0.03, 1.05)
-    style.legend(ax, "a random subset of directions …")
+    style.legend(ax, f"{landscape_words(results)}\na random subset of directions …")
     return style.finish(ax, "directions in the subset", "probability")
+
+
+def landscape_words(results: Results) -> str:
+    """The landscape of one result, for a title."""
+    kind = {"poison": "poisoned samples", "noise": "noise samples"}.get(
+        results.get("dataset_type"), "samples"
+    )
+    return f"landscape: +{int(results['loss_landscape_data_param']):,} {kind}"
 
 
 def data_words(results: Results) -> str:

@@ -30,7 +30,7 @@ def training_curves(
     levels: Sequence[int] | None = None,
     loss_unit: str = "nats",
 ) -> Axes:
-    """Training loss (solid) and test loss (dashed) of every model against the epoch.
+    """Training loss (solid) and test loss (dashed) of every model against the logarithm of the epoch.
 
     Lengths of one training share their curve: it has the colour of each up to the marker where that one ends.
     """
@@ -50,7 +50,6 @@ def accuracy_curves(
     """
     ax = style.new_axes(ax, height=0.85)
     _curves(ax, models, ("train_accs", "test_accs"), levels)
-    ax.set_xscale("log")
     ax.set_ylim(-0.02, 1.02)
     return style.finish(ax, "epoch", "accuracy")
 
@@ -80,6 +79,8 @@ def _curves(
         Line2D([], [], color=style.GREY, ls=ls, lw=1, label=name)
         for ls, name in (("-", "train"), ("--", "test"))
     ]
+    ax.set_xscale("log")  # of losses and accuracies alike: most happens in the first epochs
+    ax.xaxis.set_major_formatter(style.FuncFormatter(lambda value, _: f"{value:,.0f}"))
     style.legend(ax, _models_title(models), handles)
     return shown
 

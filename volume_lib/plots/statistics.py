@@ -6,8 +6,17 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
 
-from volume_lib.analysis import Agreement, Comparison, ExperimentResults, PowerLaw, mean_and_spread
+from volume_lib.analysis import (
+    OWN,
+    Agreement,
+    Comparison,
+    ExperimentResults,
+    PowerLaw,
+    mean_and_spread,
+    mean_stability,
+)
 from volume_lib.plots import experiment as experiment_plots
 from volume_lib.plots import style
 from volume_lib.records import ADDITIONAL
@@ -20,7 +29,7 @@ def rank_table(
     *,
     quantity: str = "log_exp_r_n",
 ) -> Axes:
-    """Share of the seeds in which each minimum has each rank by log volume, 1 being the largest.
+    """Share of the seeds in which each minimum has each rank by ``quantity``, 1 being the largest.
 
     Minima of equal volume, such as those without any, share their ranks equally.
     """
@@ -55,7 +64,7 @@ def rank_table(
     return style.finish(
         ax,
         f"minimum: {experiment_plots.minima_words(experiment, sizes=False)}",
-        "rank by log volume",
+        f"rank by {style.VOLUME_WORDS[quantity]}",
         experiment_plots.landscape_words(experiment, landscape),
     )
 
@@ -106,15 +115,17 @@ def agreement(
 def power_law(
     experiment: ExperimentResults,
     fit: PowerLaw,
-    landscape: int | None = None,
+    landscape: int | str | None = None,
     ax: Axes | None = None,
     *,
     quantity: str = "log_exp_r_n",
 ) -> Axes:
-    """Log volume (nats) against data size with the fitted line; the residuals are :func:`residuals`."""
+    """``quantity`` (nats) against data size with the fitted line; the residuals are :func:`residuals`.
+
+    ``landscape``: the one of the fit, or ``analysis.OWN``, each minimum in that of its own training data.
+    """
     ax = style.new_axes(ax, height=0.85)
-    landscape = experiment.landscapes[0] if landscape is None else landscape
-    values = experiment.matrix(quantity, landscape)
+    values, title = _values_and_title(experiment, landscape, quantity)
     experiment_plots.seeds_behind(ax, fit.sizes, values)
     experiment_plots.averages(ax, fit.sizes, values, "sd", experiment.minima, line=False)
     known = fit.sizes[np.isfinite(fit.residuals).any(axis=0)]
@@ -124,12 +135,58 @@ def power_law(
     ax.plot(line, fit.predict(line), color="black", lw=1, ls=(0, (5, 2)), zorder=3, label=words)
     style.data_axis(ax, known, log=True)
     unit = style.nats_axis(ax.yaxis, values)
-    title = experiment_plots.landscape_words(experiment, landscape)
-    style.legend(ax, title + experiment_plots.no_volume_words(values))
+    style.legend(ax, title)
     return style.finish(ax, experiment_plots.minima_words(experiment), style.volume_label(quantity, unit))
 
 
-def residuals(experiment: ExperimentResults, fit: PowerLaw, ax: Axes | None = None) -> Axes:
+def _values_and_title(
+    experiment: ExperimentResults, landscape: int | str | None, quantity: str
+) -> tuple[np.ndarray, str]:
+    if landscape == OWN:
+        values = experiment.own_landscapes(quantity)
+        lines = ["each minimum in the landscape of its own data", experiment_plots.failed_words(experiment)]
+        return values, "\n".join(filter(None, lines)) + experiment_plots.no_volume_words(values)
+    level = experiment.landscapes[0] if landscape is None else int(landscape)
+    values = experiment.matrix(quantity, level)
+    return values, experiment_plots.title_words(experiment, level, values)
+
+
+def stability(experiment: ExperimentResults, landscape: int | None = None, ax: Axes | None = None) -> Axes:
+    """How many directions find the largest minimum and the order of all: means over seeds, seeds faintly.
+
+    Dashed: by the largest radius alone, where the results say.
+    """
+    ax = style.new_axes(ax, height=0.8)
+    landscape = experiment.landscapes[0] if landscape is None else landscape
+    looks = {
+        "largest": ("finds the largest", 0, "o", "-"),
+        "order": ("orders all minima", 1, "s", "-"),
+        "largest_by_radius": ("finds it by the largest radius", 0, "o", "--"),
+        "order_by_radius": ("orders all by it", 1, "s", "--"),
+    }
+    found = mean_stability(experiment, landscape)
+    everything = [size for sizes, _ in found.values() for size in sizes]
+    for name, (sizes, shares) in found.items():
+        words, colour, marker, line = looks[name]
+        look = {"color": style.PALETTE[colour], "ls": line}
+        ax.plot(sizes, shares.T, **look, lw=0.5, alpha=0.3)
+        hollow = {"mfc": "white"} if line == "--" else {}
+        ax.plot(sizes, shares.mean(axis=0), **look, marker=marker, **hollow, ms=4, lw=1.2, label=words)
+    if everything:
+        style.data_axis(ax, everything)
+    ax.set_ylim(-0.03, 1.05)
+    title = experiment_plots.landscape_words(experiment, landscape)
+    style.legend(ax, f"{title}\na random subset of directions …")
+    return style.finish(ax, "directions in the subset", "share of subsets")
+
+
+def residuals(
+    experiment: ExperimentResults,
+    fit: PowerLaw,
+    ax: Axes | None = None,
+    *,
+    landscape: int | str | None = None,
+) -> Axes:
     """What the power law leaves, in nats: each seed's distance from its own line."""
     ax = style.new_axes(ax, height=0.6)
     styles = style.level_styles(experiment.minima)
@@ -140,6 +197,8 @@ def residuals(experiment: ExperimentResults, fit: PowerLaw, ax: Axes | None = No
         ax.plot(np.full(len(column), fit.sizes[j]), column, **styles[minimum], ms=3.5, ls="none", alpha=0.7)
     style.data_axis(ax, fit.sizes[fit.sizes > 0], log=True)
     unit = style.nats_axis(ax.yaxis, fit.residuals)
+    title = _values_and_title(experiment, landscape, "log_exp_r_n")[1].split("\n")[0]
+    style.legend(ax, title, [Line2D([], [], color=style.LIGHT, lw=0.7, label="one seed")])
     return style.finish(ax, experiment_plots.minima_words(experiment), f"residual ({unit})")
 
 
@@ -150,7 +209,7 @@ def compare(
     xlabel: str = "additional training samples",
     spread: str = "sd",
 ) -> Axes:
-    """Log volume of the minima of two experiments in one landscape, seeds behind."""
+    """The quantity of a comparison for the minima of two experiments in one landscape, seeds behind."""
     ax = style.new_axes(ax, height=0.85)
     x = np.asarray(comparison.minima, dtype=float)
     for k, values in enumerate((comparison.first, comparison.second)):
@@ -180,8 +239,16 @@ def compare(
 
 
 def power_law_words(fit: PowerLaw, size: str = "size") -> str:
-    """``volume ∝ size^(exponent)``, and below it the exponent with its interval, for a legend."""
+    """``volume ∝ size^α``, and below it the exponent with its interval, for a legend."""
     low, high = fit.interval
-    interval = f" [{low:.3g}, {high:.3g}]" if np.isfinite(low) else ""
-    exponent = r"$\alpha$ = " + style.signed(f"{fit.exponent:.3g}{interval}")
+    interval = f" [{_three(low)}, {_three(high)}]" if np.isfinite(low) else ""
+    exponent = r"$\alpha$ = " + style.signed(f"{_three(fit.exponent)}{interval}")
     return rf"volume $\propto$ {size}$^{{\alpha}}$" + "\n" + exponent
+
+
+def _three(value: float) -> str:
+    """Three significant digits without powers of ten: ``-37,500``."""
+    if abs(value) < 1000:
+        return f"{value:.3g}"
+    scale = 10.0 ** (int(np.floor(np.log10(abs(value)))) - 2)
+    return f"{round(value / scale) * scale:,.0f}"

@@ -7,7 +7,7 @@ Sizes suit a printed column of 8 cm. Nothing here changes matplotlib's global se
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,14 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+from matplotlib.ticker import (
+    FixedLocator,
+    FuncFormatter,
+    LogLocator,
+    MaxNLocator,
+    NullFormatter,
+    ScalarFormatter,
+)
 
 from volume_lib.storage import atomic_write
 
@@ -25,11 +32,14 @@ COLUMN = 8 / 2.54
 """Width of a figure, in inches: one printed column of 8 cm."""
 FONT = 7.5
 SMALL = 6.5
+PANEL = 5.8
+"""Words within small multiples, half a column wide."""
 DISPLAY_DPI = 200
 PRINT_DPI = 400
 
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8C6D1F")
-MARKERS = ("o", "s", "^", "D", "v", "P", "X", "p")
+MARKERS = ("o", "s", "^", "D", ">", "*", "X", "h")
+"""None looks like the open ▽ of no volume, or is lost in its error bars."""
 GREY = "#6B6B6B"
 LIGHT = "#C8C8C8"
 
@@ -44,12 +54,18 @@ DATA_AXIS = {
 """What the horizontal axis of an experiment shows, by what varies and the kind of additional data."""
 
 LOG_EXP_R_N = r"$\log\,\mathrm{E}[r^n]$"
-VOLUME_WORDS = {"log_volume": r"$\log$ volume", "log_exp_r_n_acc": r"$\log\,\mathrm{E}[r^n]$ by accuracy"}
+VOLUME_WORDS = {
+    "log_exp_r_n": LOG_EXP_R_N,
+    "log_exp_r_n_acc": rf"{LOG_EXP_R_N} by accuracy",
+    "log_volume": "log volume",
+}
+"""One word for each quantity, everywhere: log volume is that of parameter space, and nothing else."""
+NO_VOLUME = "▽ no volume"
 
 
 def volume_label(quantity: str, unit: str) -> str:
     """Axis label of a log volume: ``log_exp_r_n``, ``log_exp_r_n_acc`` or ``log_volume``, in ``unit``."""
-    return f"{VOLUME_WORDS.get(quantity, LOG_EXP_R_N)} ({unit})"
+    return f"{VOLUME_WORDS[quantity]} ({unit})"
 
 
 def data_label(key: str = "additional", dataset_type: str = "data") -> str:
@@ -93,6 +109,52 @@ def new_panels(n: int, *, height: float = 0.6) -> list[Axes]:
     return list(axes.flat[:n])
 
 
+def small_multiples(
+    draw: Callable[[Any, Axes], Any], items: Sequence[Any], *, columns: int = 2, height: float = 0.72
+) -> Figure:
+    """One panel for each of ``items``: ``draw(item, ax)``, with what their legends share above them all.
+
+    The first line of a panel's legend title (or its own title) becomes the panel's; further lines, which say
+    how to read markers, are said once. The figure is one printed column wide for every two columns.
+    """
+    columns = min(columns, len(items))
+    rows = -(-len(items) // columns)
+    panel = COLUMN / 2
+    size = (panel * max(columns, 2), panel * height * rows * (2 if columns == 1 else 1) + 0.35)
+    figure, axes = plt.subplots(
+        rows, columns, figsize=size, dpi=DISPLAY_DPI, layout="constrained", squeeze=False
+    )
+    told: dict[str, Any] = {}
+    notes: dict[str, None] = {}
+    for i, (item, ax) in enumerate(zip(items, axes.flat, strict=False)):
+        draw(item, ax)
+        drawn = ax.get_legend()
+        if drawn is not None:
+            title, *more = drawn.get_title().get_text().split("\n")
+            if title and not ax.get_title(loc="left"):
+                ax.set_title(title, fontsize=PANEL, loc="left", x=-0.08)
+            notes |= dict.fromkeys(more)
+            labels = [text.get_text() for text in drawn.get_texts()]
+            told |= dict(zip(labels, drawn.legend_handles, strict=True))
+            drawn.remove()
+        if i + columns < len(items):
+            ax.set_xlabel("")
+        if i % columns:
+            ax.set_ylabel("")
+        ax.tick_params(which="both", labelsize=PANEL)
+        for label in (ax.xaxis.label, ax.yaxis.label):
+            label.set_fontsize(SMALL)
+    for spare in axes.flat[len(items) :]:
+        spare.remove()
+    if told or notes:
+        figure.legend(
+            list(told.values()), list(told), title="\n".join(notes) or None, title_fontsize=SMALL,
+            fontsize=SMALL, loc="outside upper left", ncols=min(len(told), 2 * columns) or 1, frameon=False,
+            handlelength=1.6, columnspacing=1.0, alignment="left",
+        )  # fmt: skip
+    return figure
+
+
 def finish(ax: Axes, xlabel: str = "", ylabel: str = "", title: str = "") -> Axes:
     """Labels, ticks and frame in the one style, whichever settings the axes were made under."""
     ax.set_xlabel(xlabel, fontsize=FONT)
@@ -103,6 +165,8 @@ def finish(ax: Axes, xlabel: str = "", ylabel: str = "", title: str = "") -> Axe
         ax.tick_params(which=which, labelsize=SMALL, length=length, width=0.6, pad=2)
     for axis in (ax.xaxis, ax.yaxis):
         axis.get_offset_text().set_fontsize(SMALL)
+        if isinstance(axis.get_major_formatter(), ScalarFormatter):  # its offset would stand over the legend
+            axis.set_major_formatter(FuncFormatter(lambda value, _: signed(f"{value:.6g}")))
     for side, spine in ax.spines.items():
         spine.set_visible(side in ("left", "bottom"))
         spine.set_linewidth(0.6)
@@ -147,6 +211,7 @@ def data_axis(ax: Axes, values: Any, *, log: bool = False) -> None:
     v = np.unique(np.asarray(values, dtype=float))
     v = v[np.isfinite(v)]
     if not (log or wants_log(v, ratio=10.0)):
+        ax.xaxis.set_major_locator(MaxNLocator(6, integer=bool((v == v.round()).all())))
         ax.xaxis.set_major_formatter(FuncFormatter(_plain))
         return
     smallest, largest = v[v > 0].min(), v.max()
