@@ -6,17 +6,65 @@ known to :mod:`volume_lib.storage` alone.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import ast
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from volume_lib.errors import InputError
 
 if TYPE_CHECKING:  # what needs no models, such as estimating volumes, starts without torch
     from torch import Tensor, nn
 
 ADDITIONAL = "additional"
 """The ``key`` of models that differ in their amount of additional data, as most experiments' do."""
+
+
+def problem_text(problem: str | Mapping[str, Any]) -> str:
+    """A problem and its arguments in one text: ``{name: swiss_roll, turns: 2}`` → ``swiss_roll(turns=2)``.
+
+    This text is the problem's name in every file, and :func:`problem_parts` takes it apart again. Arguments
+    are numbers, texts, booleans, None and lists of them. Raises InputError for anything else.
+    """
+    if isinstance(problem, str):
+        name, arguments = problem_parts(problem)
+    else:
+        arguments = dict(problem)
+        name = arguments.pop("name", None)
+        if not isinstance(name, str) or not name:
+            raise InputError(
+                "problem: must be a name, or name: with its arguments, as {name: swiss_roll, turns: 2}"
+            )
+    told = []
+    for key, value in sorted(arguments.items()):
+        if not (isinstance(key, str) and key.isidentifier() and _is_plain(value)):
+            raise InputError(
+                f"problem {name}: argument {key}: must be a number, a text, a list … not {value!r}"
+            )
+        told.append(f"{key}={value!r}")
+    return f"{name}({', '.join(told)})" if told else name
+
+
+def problem_parts(text: str) -> tuple[str, dict[str, Any]]:
+    """Name and arguments of a :func:`problem_text`; InputError where it is none. Nothing in it is run."""
+    name, bracket, inner = text.partition("(")
+    if not bracket:
+        return text, {}
+    try:
+        call = ast.parse(f"f({inner}", mode="eval").body
+        if not isinstance(call, ast.Call) or call.args or not inner.endswith(")"):
+            raise ValueError
+        return name, {str(k.arg): ast.literal_eval(k.value) for k in call.keywords}
+    except (SyntaxError, ValueError) as error:
+        raise InputError(f'problem "{text}": arguments are written as in swiss_roll(turns=1.7)') from error
+
+
+def _is_plain(value: Any) -> bool:
+    if isinstance(value, list | tuple):
+        return all(map(_is_plain, value))
+    return value is None or isinstance(value, bool | int | float | str)
 
 
 @dataclass

@@ -17,9 +17,9 @@ for before anything runs (:mod:`volume_lib.batch.check`).
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
-from pydantic import BaseModel, Field, PrivateAttr, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, Field, PrivateAttr, ValidationError, model_validator
 
 from volume_lib.errors import InputError, near_match
 from volume_lib.experiment.sections import (
@@ -34,6 +34,7 @@ from volume_lib.experiment.sections import (
     Volume,
 )
 from volume_lib.experiment.yaml_file import read_yaml
+from volume_lib.records import problem_text
 from volume_lib.storage import run_name
 
 FILE_NAME = "experiment.yaml"
@@ -58,10 +59,18 @@ READ_MODELS = ("perturb", "cutoff", "accuracy")
 """Steps that rebuild the models, for which a problem of the user's own must be named."""
 
 
+def _one_text(problem: Any) -> Any:
+    """A problem with arguments, ``{name: swiss_roll, turns: 1.7}``, as the text that names it in files."""
+    try:
+        return problem_text(problem) if isinstance(problem, str | dict) else problem
+    except InputError as error:
+        raise ValueError(str(error)) from error
+
+
 class Experiment(Section):
     """The contents of one ``experiment.yaml``."""
 
-    problem: str
+    problem: Annotated[str, BeforeValidator(_one_text)]
     model: PlainValues = Field(default_factory=dict)
     runs: Runs = Runs()
     train: Train = Train()

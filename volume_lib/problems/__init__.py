@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import inspect
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from volume_lib.devices import torch_defaults
 from volume_lib.errors import InputError, near_match
 from volume_lib.problems.base import Problem, data_root
+from volume_lib.records import problem_parts, problem_text
 
 __all__ = ["Problem", "data_root", "get_problem", "problem_names"]
 
@@ -31,19 +35,23 @@ def problem_names() -> list[str]:
     return list(_PROBLEMS)
 
 
-def get_problem(name: str | Problem, base_dir: Path | None = None) -> Problem:
+def get_problem(name: str | Mapping[str, Any] | Problem, base_dir: Path | None = None) -> Problem:
     """The problem called ``name``; a :class:`Problem` is handed back as it is.
 
+    Arguments of the problem's class stand beside its name, ``{"name": "swiss_roll", "turns": 1.7}``, or
+    behind it, ``"swiss_roll(turns=1.7)"``; the latter is then the problem's name.
     ``"my_problem.py:MyProblem"`` is a class in a file of the user's, looked for in ``base_dir`` (None:
     the working directory) and the folders above it, nearest first. The problem's ``name`` is then this
     whole expression, so that the files of a run lead back to it. Raises InputError for an unknown name,
-    a missing file, or a class that is not a problem.
+    an argument that it does not take, a missing file, or a class that is not a problem.
     """
     if isinstance(name, Problem):
         return name
-    file_name, separator, class_name = str(name).partition(":")
+    text = problem_text(name if isinstance(name, str | Mapping) else str(name))
+    name, arguments = problem_parts(text)
+    file_name, separator, class_name = name.partition(":")
     if separator:
-        return _user_problem(file_name, class_name, Path(base_dir or ".").resolve())
+        return _user_problem(file_name, class_name, Path(base_dir or ".").resolve(), arguments, text)
     if name not in _PROBLEMS:
         known = ", ".join(_PROBLEMS)
         raise InputError(
@@ -51,10 +59,28 @@ def get_problem(name: str | Problem, base_dir: Path | None = None) -> Problem:
             "or a file of your own as my_problem.py:MyProblem"
         )
     module, class_name = _PROBLEMS[name]
-    return getattr(importlib.import_module(f"volume_lib.problems.{module}"), class_name)()
+    kind = getattr(importlib.import_module(f"volume_lib.problems.{module}"), class_name)
+    return _built(kind, arguments, text)
 
 
-def _user_problem(file_name: str, class_name: str, base_dir: Path) -> Problem:
+def _built(kind: type[Problem], arguments: dict[str, Any], text: str) -> Problem:
+    """A problem of its arguments, named by its text where it has any."""
+    known = [name for name in inspect.signature(kind).parameters if name not in ("args", "kwargs")]
+    for argument in arguments:
+        if argument not in known:
+            takes = f"it takes {', '.join(known)}" if known else "it takes no arguments"
+            raise InputError(
+                f'problem "{text}": no argument {argument}{near_match(argument, known)}; {takes}'
+            )
+    problem = kind(**arguments)
+    if arguments:
+        problem.name = text
+    return problem
+
+
+def _user_problem(
+    file_name: str, class_name: str, base_dir: Path, arguments: dict[str, Any], text: str
+) -> Problem:
     name = f"{file_name}:{class_name}"
     # A bare file name: what a run's files say can then only lead to code placed beside them.
     if Path(file_name).name != file_name or not file_name.endswith(".py") or not class_name.isidentifier():
@@ -66,10 +92,10 @@ def _user_problem(file_name: str, class_name: str, base_dir: Path) -> Problem:
     if not (isinstance(problem_class, type) and issubclass(problem_class, Problem)):
         raise InputError(f'problem "{name}": {path} has no class {class_name} derived from Problem')
     try:
-        problem = problem_class()
+        problem = _built(problem_class, arguments, text)
     except TypeError as error:
         raise InputError(f'problem "{name}": {path}: {error}') from error
-    problem.name = name
+    problem.name = text
     return problem
 
 

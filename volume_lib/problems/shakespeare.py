@@ -35,6 +35,12 @@ class Shakespeare(Problem):
     context = 64
     test_share = 0.1
 
+    def __init__(self, *, context: int | None = None):
+        if context is not None:
+            if isinstance(context, bool) or not isinstance(context, int) or context < 1:
+                raise InputError(f"shakespeare: context {context!r}: must be a whole number, 1 or more")
+            self.context = context
+
     def load(self, root: Path | None = None) -> Data:
         root = data_root() if root is None else Path(root)
         path = root / FOLDER / FILE
