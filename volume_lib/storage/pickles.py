@@ -95,7 +95,7 @@ class Machine:
     ) -> None:
         self.data, self.at, self.names, self.persistent = data, at, names, persistent
         self.budget = len(data) if budget is None else budget
-        self.containers = 100_000 + len(data) // 4
+        self.containers = 100_000 + self.budget // 4
         self.stack: list[Any] = []
         self.marks: list[list[Any]] = []
         self.memo: dict[int, Any] = {}

@@ -46,7 +46,7 @@ def load_npz(path: Path) -> dict[str, np.ndarray]:
     """
     with open_regular(path) as file:
         archive = Archive(file)
-        names, budget = names_in_arrays(), 2_000_000 + archive.size
+        names, budget = names_in_arrays(), 500_000 + archive.size
         wanted = [name for name in archive.members if name != "digest.npy"]
         arrays = {name.removesuffix(".npy"): read_array(archive.read(name), names, budget) for name in wanted}
         archive.finish()

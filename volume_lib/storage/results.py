@@ -145,7 +145,9 @@ def load_results(path: str | Path) -> dict[str, Any]:
     count = len(content["model_data_levels"])
     for key in _BY_MINIMUM.keys() & content.keys():
         if len(content[key]) != count:
-            raise InputError(f"{path}: {key}: has {len(content[key])} entries for {count} minima")
+            raise InputError(
+                f"{path}: {key}: has {len(content[key])} entries for the {count} of model_data_levels"
+            )
     for key in ("log_exp_r_n_ci", "log_exp_r_n_acc_ci"):
         if any(len(pair) != 2 for pair in content.get(key, ())):
             raise InputError(f"{path}: {key}: must have a low and a high end for each minimum")

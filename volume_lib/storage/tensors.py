@@ -172,7 +172,7 @@ def read_archive(archive: Archive) -> Any:
 
     data = archive.read(main[0])
     content = Machine(
-        data, _Names(array_names()), persistent=persistent, budget=2_000_000 + archive.size
+        data, _Names(array_names()), persistent=persistent, budget=500_000 + archive.size
     ).load()
     archive.finish()
     return content
