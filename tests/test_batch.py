@@ -145,7 +145,10 @@ def test_steps_run_once_and_again_when_something_changed(tmp_path):
 
     # other code
     notebook = json.loads((run / storage.CUTOFF_NOTEBOOK).read_text())
-    notebook["cells"][-1]["source"] += "\n# edited"
+    notebook["cells"][-1]["source"] += "\n# a comment"
+    (run / storage.CUTOFF_NOTEBOOK).write_text(json.dumps(notebook))
+    assert go(experiment) == []
+    notebook["cells"][-1]["source"] += "\nedited = 1"
     (run / storage.CUTOFF_NOTEBOOK).write_text(json.dumps(notebook))
     assert go(experiment) == ["cutoff"]
     assert no_leftovers(tmp_path)
@@ -159,23 +162,26 @@ def test_force_does_it_again_but_once_per_launch(tmp_path):
     assert done == ["done", "skipped", "done", "skipped", "skipped"]
 
 
-def test_models_of_levels_that_are_no_more_go(tmp_path):
-    """The next notebooks would take them for part of the run."""
+def test_models_of_levels_that_are_no_more_go_and_a_users_stay(tmp_path):
+    """The next notebooks would take the former for part of the run."""
     experiment = tiny.make(tmp_path)
     job = jobs(experiment)["train"]
+    folder = job.folder / "models_and_data"
+    folder.mkdir()
+    (folder / "model_backup_5.pt").write_text("mine")
+    tiny.put(job, "open('models_and_data/model_additional_70.pt', 'w').close()")
     assert runner.run_step(job, ONE).state == "done"
-    old = job.folder / "models_and_data" / "model_additional_70.pt"
-    kept = job.folder / "models_and_data" / "model_additional_0.pt"
-    old.write_bytes(b"")
-    inode = kept.stat().st_ino
     job = jobs(replaced(experiment, "epochs: 1", "epochs: 2"))["train"]
-    tiny.put(job, f"assert os.path.exists('models_and_data/{kept.name}')")
     notebook = json.loads(job.notebook.read_text())
-    record = {"code": steps.code_version(notebook), "parameters": {}, "inputs": {}, "state": "done"}
-    notebook["metadata"]["volume_lib"] = record
-    job.notebook.write_text(json.dumps(notebook))
+    tiny.put(job, "assert os.path.exists('.replaced/train/models_and_data/model_additional_70.pt')")
+    changed = json.loads(job.notebook.read_text())
+    changed["metadata"]["volume_lib"] = notebook["metadata"]["volume_lib"]
+    job.notebook.write_text(json.dumps(changed))
     assert runner.run_step(job, ONE).state == "done"
-    assert not old.exists() and kept.exists() and kept.stat().st_ino != inode
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "dataset.pt", "model_additional_0.pt", "model_backup_5.pt"
+    ]  # fmt: skip
+    assert (folder / "model_backup_5.pt").read_text() == "mine" and not (job.folder / ".replaced").exists()
 
 
 def test_what_an_interrupted_step_left_is_found_by_the_next(tmp_path):

@@ -122,9 +122,12 @@ def test_run_reports_and_its_exit_code_is_1_on_failure(tmp_path):
 
 
 def test_clean_lists_asks_and_obeys(tmp_path):
-    tiny.make(tmp_path)
+    job = jobs_of(experiment := tiny.make(tmp_path), experiment.run_seeds[0])[0]
+    tiny.put(
+        job, "os.makedirs('models_and_data'); open('models_and_data/samples.png', 'wb').write(bytes(2500000))"
+    )
+    assert run_step(job, Resources(1)).state == "done"
     model = tmp_path / "model_0_data_0" / "models_and_data" / "dataset.pt"
-    storage.write_bytes(model, bytes(2_500_000))
     for answer, there in (("n\n", True), ("y\n", False)):
         result = CliRunner().invoke(app, ["clean", str(tmp_path), "--what", "models"], input=answer)
         assert (

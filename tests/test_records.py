@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import copy
+import json
+import math
+import os
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import tiny_experiment as tiny
 import torch
 
-from volume_lib import storage
+from volume_lib import batch, sources, storage
+from volume_lib.batch import folders, notebooks, runner, steps
+from volume_lib.batch.resources import Resources
 from volume_lib.errors import InputError
+from volume_lib.experiment.file import read_experiment
 from volume_lib.problems import get_problem, provenance
 from volume_lib.problems.splits import make_dataset
 from volume_lib.problems.swiss_roll import SwissRoll
@@ -137,15 +145,15 @@ def test_the_digest_of_code_sees_what_is_imported_from_beside_and_no_comment(tmp
     path, helper = tmp_path / "mine.py", tmp_path / "helper_of_mine.py"
     path.write_text(OWN.format(helper="helper_of_mine"))
     helper.write_text("SCALE = 1\n")
-    first = provenance.source_digest(path)
+    first = sources.source_digest(path)
     assert provenance.problem_digest(get_problem("mine.py:Mine", tmp_path)) == provenance.problem_digest(
         get_problem("mine.py:Mine", tmp_path)
     )
     path.write_text("# a comment\n" + path.read_text().replace("    num", '    """Text."""\n\n    num'))
     helper.write_text('"""Text."""\nSCALE  =  1  # one\n')
-    assert provenance.source_digest(path) == first
+    assert sources.source_digest(path) == first
     helper.write_text("SCALE = 3\n")
-    assert provenance.source_digest(path) != first
+    assert sources.source_digest(path) != first
 
 
 def test_the_digest_of_a_problem_knows_its_attributes_and_functions():
@@ -246,3 +254,152 @@ def test_a_model_that_a_user_placed_is_never_overwritten(tmp_path):
     ):
         tiny_models(tmp_path, tiny_dataset())
     assert path.read_bytes() == before
+
+
+# --- what a batch remembers, and what it leaves alone
+
+
+ONE = Resources(threads=1)
+
+
+def first_job(folder: Path, step: str, body: str = "", more: str = ""):
+    experiment = tiny.make(folder, more=more)
+    job = {job.step: job for job in steps.jobs_of(experiment, experiment.run_seeds[0])}[step]
+    tiny.put(job, body)
+    return job
+
+
+def test_cells_that_lost_their_tags_are_known_again():
+    parameters = {"epochs": 7, "batch_size": 5, "wide": math.inf}
+    cells = [
+        {"cell_type": "code", "metadata": {}, "source": "epochs = 1\nbatch_size = 2\nwide = 1.0"},
+        {"cell_type": "code", "metadata": {}, "source": "# Parameters\nepochs = 3\nbatch_size = 2"},
+        {"cell_type": "code", "metadata": {}, "source": "done = train(epochs)"},
+    ]
+    notebook = {"cells": cells, "metadata": {}, "nbformat": 4, "nbformat_minor": 5}
+    notebooks.inject(Path("n.ipynb"), notebook, parameters)
+    values: dict = {}
+    for cell in notebook["cells"][:-1]:
+        exec("".join(cell["source"]), values)
+    assert len(notebook["cells"]) == 3 and {name: values[name] for name in parameters} == parameters
+    again = json.loads(json.dumps(notebook, allow_nan=False))
+    notebooks.inject(Path("n.ipynb"), again, parameters)
+    assert again == notebook
+    again["cells"][2]["source"] = "epochs = 9"
+    with pytest.raises(InputError, match=r"n.ipynb: cell 3 sets epochs = 9, where 7 is asked for"):
+        notebooks.inject(Path("n.ipynb"), again, parameters)
+    bare = {"cells": [cells[2] | {"source": "pass"}], "metadata": {}}
+    with pytest.raises(InputError, match="no cell is tagged parameters"):
+        notebooks.inject(Path("n.ipynb"), bare, parameters)
+
+
+def test_an_edit_that_was_propagated_lives(tmp_path):
+    (tmp_path / "experiment.yaml").write_text("problem: swiss_roll\n")
+    batch.make(tmp_path)
+    experiment = read_experiment(tmp_path)
+    job = steps.jobs_of(experiment, experiment.run_seeds[0])[0]
+    edited = json.loads(job.notebook.read_text())
+    edited["cells"][-1]["source"] = "mine = 1"
+    source = tmp_path / job.notebook.name
+    source.write_text(json.dumps(edited))
+    batch.propagate(source, tmp_path, force=True)
+    folders.prepare_notebook(job)
+    assert json.loads(job.notebook.read_text())["cells"][-1]["source"] == "mine = 1"
+    batch.propagate(source, tmp_path)  # over what it put there itself
+
+
+def test_one_bit_of_a_file_flipped_is_made_again(tmp_path):
+    job = first_job(tmp_path, "train", "assert not os.path.exists('models_and_data/model_additional_0.pt')")
+    assert runner.run_step(job, ONE).state == "done"
+    model = job.folder / "models_and_data" / "model_additional_0.pt"
+    sound, times = model.read_bytes(), model.stat()
+    model.write_bytes(bytes([sound[0] ^ 1]) + sound[1:])
+    os.utime(model, ns=(times.st_atime_ns, times.st_mtime_ns))  # size and time as before
+    assert steps.judge(job).state == "pending"
+    assert runner.run_step(job, ONE).state == "done" and model.read_bytes() == sound
+    kept = job.folder / ".replaced" / "train" / "models_and_data" / model.name
+    assert kept.is_file() and "had changed" in " ".join(steps.judge(job).warnings)
+
+
+def test_a_step_that_fails_has_deleted_nothing(tmp_path):
+    job = first_job(tmp_path, "train")
+    assert runner.run_step(job, ONE).state == "done"
+    notebook = json.loads(job.notebook.read_text())
+    notebook["cells"][-1]["source"] = "1 / 0"
+    job.notebook.write_text(json.dumps(notebook))
+    assert runner.run_step(job, ONE).state == "failed"
+    kept = job.folder / ".replaced" / "train" / "models_and_data" / "model_additional_0.pt"
+    assert kept.read_text() == "models_and_data/model_additional_0.pt"
+
+
+def test_a_placed_model_stops_the_training_of_a_batch(tmp_path):
+    job = first_job(tmp_path, "train")
+    path = job.folder / "models_and_data" / "model_additional_0.pt"
+    path.parent.mkdir()
+    for content in (b"weights of mine", None):
+        checkpoint(path) if content is None else path.write_bytes(content)
+        before = path.read_bytes()
+        for force in (False, True):
+            result = runner.run_step(job, ONE, force=force)
+            assert result.state == "failed" and "model_additional_0.pt: trained elsewhere" in result.error
+            assert path.read_bytes() == before
+
+
+def test_other_data_of_the_problem_are_seen(tmp_path):
+    job = first_job(tmp_path, "train")
+    assert runner.run_step(job, ONE, data="one").state == "done"
+    assert steps.judge(job, "one").state == steps.judge(job).state == "done"
+    assert steps.judge(job, "other").reason == "the problem's data have changed"
+
+
+def test_clean_leaves_what_is_a_users(tmp_path):
+    job = first_job(
+        tmp_path, "train", "os.makedirs('models_and_data'); open('models_and_data/samples.png', 'w')"
+    )
+    assert runner.run_step(job, ONE).state == "done"
+    analysis, outside = tmp_path / "analysis", tmp_path / "outside"
+    analysis.mkdir(), outside.mkdir()
+    mine = [analysis / "poster.pdf", job.folder / "models_and_data" / "model_backup_5.pt"]
+    mine += [outside / "data_0.npz", job.folder / "models_and_data" / "dataset.pt"]
+    for path in mine:
+        path.write_text("mine")  # the data set is one that was written, and changed since
+    (job.folder / "data_0").symlink_to(outside)
+    (found,) = batch.cleanable(tmp_path, "all")
+    assert [path.name for path in found.files] == ["model_additional_0.pt", "samples.png"]
+    assert all(path.name in str(found) for path in found.files)
+    batch.clean(tmp_path, "all")
+    assert all(path.read_text() == "mine" for path in mine) and not batch.cleanable(tmp_path, "all")
+
+
+def test_damaged_notebooks_are_one_line_and_status_goes_on(tmp_path):
+    """Every value of a recorded notebook's metadata in turn of another type, or gone."""
+    job = first_job(tmp_path, "train")
+    assert runner.run_step(job, ONE).state == "done"
+    sound = json.loads(job.notebook.read_text())
+    tried = 0
+    for trail in list(trails(sound)):
+        for value in (None, 7, "x", [], {}, [None], GONE):
+            damaged = copy.deepcopy(sound)
+            place = damaged
+            for key in trail[:-1]:
+                place = place[key]
+            if value is GONE:
+                del place[trail[-1]]
+            else:
+                place[trail[-1]] = value
+            job.notebook.write_text(json.dumps(damaged))
+            told = str(batch.status(tmp_path))
+            assert told.count("pending") >= 4
+            tried += 1
+    assert tried > 500
+
+
+GONE = object()
+
+
+def trails(value, before=()):
+    """Keys that lead to every value in nested lists and dictionaries."""
+    pairs = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, entry in pairs:
+        yield (*before, key)
+        yield from trails(entry, (*before, key))

@@ -6,8 +6,9 @@
 >>> batch.status("experiments/low_data/mnist")      # a table                           # doctest: +SKIP
 """
 
+from volume_lib.batch.cleaning import clean, cleanable, size_words
 from volume_lib.batch.engine import run
-from volume_lib.batch.folders import clean, cleanable, make, propagate, size_words
+from volume_lib.batch.folders import make, propagate
 from volume_lib.batch.report import Report, Status, status
 
 __all__ = ["Report", "Status", "clean", "cleanable", "make", "propagate", "run", "size_words", "status"]

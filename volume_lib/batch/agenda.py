@@ -31,11 +31,14 @@ class Agenda:
         return max(len(self.chains), sum(sharded), 1)
 
 
-def make_agenda(experiment: Experiment, runs: list[RunSeeds], steps: list[str], force: bool) -> Agenda:
+def make_agenda(
+    experiment: Experiment, runs: list[RunSeeds], steps: list[str], force: bool, data: str = ""
+) -> Agenda:
+    """``data``: what the problem's data are now, as :func:`volume_lib.batch.steps.judge` has it."""
     agenda = Agenda([], None)
     for seeds in runs:
         jobs = [job for job in jobs_of(experiment, seeds) if job.step in steps]
-        done = [job for job in jobs if not force and judge(job).state == "done"]
+        done = [job for job in jobs if not force and judge(job, data).state == "done"]
         if len(done) == len(jobs):
             agenda.skipped += [StepResult(job, SKIPPED) for job in jobs]
         else:  # the whole chain: what is done now may not be once the step before it is

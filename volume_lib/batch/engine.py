@@ -22,6 +22,7 @@ from volume_lib.batch import worker
 from volume_lib.batch.agenda import Task, choose_runs, make_agenda, tasks_of
 from volume_lib.batch.check import check_against_data
 from volume_lib.batch.cluster import connected, default_workers
+from volume_lib.batch.data import loaded_data_digest
 from volume_lib.batch.locks import Held, lock
 from volume_lib.batch.report import Report
 from volume_lib.batch.resources import Place
@@ -59,9 +60,11 @@ def run(
     notebooks do wrong is in the report.
     """
     started = time.monotonic()
-    experiment = read_experiment(Path(folder).resolve())
+    experiment = read_experiment(Path(folder).absolute())
     chosen = choose_runs(experiment, runs)
-    agenda = make_agenda(experiment, chosen, check_steps(steps), force)
+    steps = check_steps(steps)
+    data = loaded_data_digest(experiment) if "train" in steps else ""
+    agenda = make_agenda(experiment, chosen, steps, force, data)
     if not agenda.todo:
         return Report(agenda.skipped, time.monotonic() - started)
     what = f"python -m volume_lib run {experiment.folder}"
@@ -71,7 +74,7 @@ def run(
             wanted = workers or default_workers(agenda.parts)
             with connected(scheduler, wanted, experiment) as (client, shares):
                 tasks = tasks_of(agenda)
-                interrupted = _Batch(client, shares, tasks, force, asked).work()
+                interrupted = _Batch(client, shares, tasks, (force, data), asked).work()
     except Held as error:
         raise InputError(f"{experiment.folder}: in use ({error}); wait for it to end, or stop it") from error
     results = [*agenda.skipped, *(task.result for task in tasks if task.index is None)]
@@ -86,11 +89,16 @@ class _Batch:
     """
 
     def __init__(
-        self, client: Client, shares: dict[str, Place], tasks: list[Task], force: bool, asked: threading.Event
+        self,
+        client: Client,
+        shares: dict[str, Place],
+        tasks: list[Task],
+        how: tuple[bool, str],
+        asked: threading.Event,
     ) -> None:
         self.client, self.tasks, self.asked = client, tasks, asked
         self.launch = uuid.uuid4().hex
-        self.order = worker.Order(self.launch, shares, force, os.environ.get("VOLUME_LIB_DATA"))
+        self.order = worker.Order(self.launch, shares, how[0], os.environ.get("VOLUME_LIB_DATA"), how[1])
         self.finished: queue.SimpleQueue[Future] = queue.SimpleQueue()
         self.flying: dict[str, tuple[Future, Task]] = {}
 

@@ -1,48 +1,30 @@
-"""Run folders: clone and parameterise the notebooks, copy a file to all of them, clean them up."""
+"""Run folders: clone and parameterise the notebooks, copy a file to all of them."""
 
 from __future__ import annotations
 
-import ast
 import contextlib
 import copy
 import hashlib
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from volume_lib import storage
 from volume_lib.batch.check import check_against_data
 from volume_lib.batch.locks import Held, lock
-from volume_lib.batch.steps import (
+from volume_lib.batch.notebooks import (
     KEY,
-    NOTEBOOKS,
-    Job,
+    cells_digest,
+    inject,
+    is_as_placed,
     is_template_unedited,
-    jobs_of,
-    normalised,
     read_notebook,
-    sources_digest,
-    template_path,
+    write_notebook,
 )
-from volume_lib.errors import InputError, near_match
-from volume_lib.experiment.file import (
-    FILE_NAME,
-    STEPS,
-    Experiment,
-    RunSeeds,
-    experiment_file,
-    read_experiment,
-)
-
-CLEANABLE = {
-    "models": ("train",),
-    "perturbs": ("perturb",),
-    "volumes": ("volume", "cutoff", "accuracy"),
-    "all": STEPS,
-}
-"""What ``clean`` can be asked for, and whose files that is."""
+from volume_lib.batch.steps import NOTEBOOKS, Job, jobs_of, template_path
+from volume_lib.errors import InputError
+from volume_lib.experiment.file import FILE_NAME, Experiment, RunSeeds, experiment_file, read_experiment
 
 _PROPAGATED = ".propagated.json"
 """In a run folder: name of a file that was copied there → digest of what was copied."""
@@ -60,7 +42,7 @@ def make(folder: str | Path) -> list[Path]:
     """
     experiment = read_experiment(folder)
     check_against_data(experiment)
-    with _alone(experiment, "make"):
+    with alone(experiment, "make"):
         for run in experiment.run_seeds:
             for job in jobs_of(experiment, run):
                 prepare_notebook(job)
@@ -68,7 +50,7 @@ def make(folder: str | Path) -> list[Path]:
 
 
 @contextlib.contextmanager
-def _alone(experiment: Experiment, what: str) -> Iterator[None]:
+def alone(experiment: Experiment, what: str) -> Iterator[None]:
     """Not while a launcher is at work."""
     try:
         with lock(experiment.folder, f"python -m volume_lib {what} {experiment.folder}"):
@@ -82,51 +64,15 @@ def prepare_notebook(job: Job, template: dict[str, Any] | None = None) -> dict[s
     before = read_notebook(job.notebook)
     template = template or json.loads(template_path(job.step).read_text(encoding="utf-8"))
     notebook = copy.deepcopy(before)
-    outdated = before is not None and sources_digest(before) != sources_digest(template)
+    outdated = before is not None and cells_digest(before) != cells_digest(template)
     if notebook is None or (outdated and is_template_unedited(notebook)):
         record = notebook["metadata"].get(KEY, {}) if notebook else {}
         notebook = copy.deepcopy(template)
-        notebook["metadata"][KEY] = {**record, "template": sources_digest(template)}
-    inject(notebook, job.parameters)
+        notebook["metadata"][KEY] = {**record, "template": cells_digest(template)}
+    inject(job.notebook, notebook, job.parameters)
     if notebook != before:
         write_notebook(job.notebook, notebook)
     return notebook
-
-
-def inject(notebook: dict[str, Any], parameters: dict[str, Any]) -> None:
-    """Put ``parameters`` in a cell after the one tagged ``parameters``, as papermill does.
-
-    A cell that says the same already stays, and what came out of it.
-    """
-    cells = notebook["cells"]
-    tags = [set(cell["metadata"].get("tags", [])) for cell in cells]
-    at = next((i for i, own in enumerate(tags) if "injected-parameters" in own), None)
-    if at is None:
-        at = next((i for i, own in enumerate(tags) if "parameters" in own), -1) + 1
-        metadata = {"tags": ["injected-parameters"]}
-        cells.insert(
-            at, {"cell_type": "code", "id": "injected-parameters", "metadata": metadata, "source": ""}
-        )
-    values = normalised(parameters)
-    if _assigned("".join(cells[at]["source"])) != values:
-        lines = [f"{name} = {value!r}" for name, value in values.items()]
-        source = "\n".join(["# Parameters of experiment.yaml", *lines])
-        cells[at] |= {"source": source.splitlines(keepends=True), "outputs": [], "execution_count": None}
-
-
-def _assigned(source: str) -> dict[str, Any] | None:
-    """The values of a cell of plain assignments; None where it is anything else."""
-    try:
-        lines = [line for line in ast.parse(source).body if isinstance(line, ast.Assign)]
-        return {line.targets[0].id: ast.literal_eval(line.value) for line in lines}
-    except (SyntaxError, ValueError, AttributeError):
-        return None
-
-
-def write_notebook(path: Path, notebook: dict[str, Any]) -> None:
-    """Write a notebook's JSON atomically, laid out as Jupyter does."""
-    text = json.dumps(notebook, indent=1, ensure_ascii=False, sort_keys=True)
-    storage.write_bytes(path, (text + "\n").encode(), durable=False)
 
 
 # --- propagate
@@ -156,7 +102,7 @@ def propagate(file: str | Path, folder: str | Path, *, force: bool = False) -> l
         raise InputError(f"{edited[0]}{more}: edited in the run folder; --force overwrites it")
     with contextlib.ExitStack() as stack:
         for experiment in experiments_under(folder):
-            stack.enter_context(_alone(experiment, "propagate"))
+            stack.enter_context(alone(experiment, "propagate"))
         for job, path in targets:
             _place(file, data, path, job)
     return [path for _, path in targets]
@@ -165,7 +111,7 @@ def propagate(file: str | Path, folder: str | Path, *, force: bool = False) -> l
 def _place(file: Path, data: bytes, path: Path, job: Job) -> None:
     if file.name in NOTEBOOKS.values():
         notebook = _clean_clone(file)
-        inject(notebook, job.parameters)
+        inject(path, notebook, job.parameters)
         write_notebook(path, notebook)
     else:
         storage.write_bytes(path, data)
@@ -187,7 +133,8 @@ def _clean_clone(path: Path) -> dict[str, Any]:
             cell |= {"outputs": [], "execution_count": None}
     metadata = {key: notebook["metadata"][key] for key in ("kernelspec",) if key in notebook["metadata"]}
     notebook |= {"cells": kept, "metadata": metadata}
-    notebook["metadata"][KEY] = {"template": sources_digest(notebook)}
+    # not its template: what was propagated is an edit, and stays when the package's template changes
+    notebook["metadata"][KEY] = {"propagated": cells_digest(notebook)}
     return notebook
 
 
@@ -199,7 +146,7 @@ def _is_edited(path: Path, data: bytes) -> bool:
     if not path.exists() or path.read_bytes() == data:
         return False
     if path.name in NOTEBOOKS.values():
-        return not is_template_unedited(read_notebook(path))
+        return not is_as_placed(read_notebook(path))
     return _remembered(path.parent).get(path.name) != _digest(path.read_bytes())
 
 
@@ -217,73 +164,6 @@ def _remember(path: Path, data: bytes) -> None:
 
 def _digest(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
-
-
-# --- clean
-
-
-@dataclass(frozen=True)
-class Cleanable:
-    """Files of one run (or of the analysis) that the workflow wrote."""
-
-    folder: Path
-    files: list[Path]
-
-    @property
-    def size(self) -> int:
-        """Bytes."""
-        return sum(path.stat().st_size for path in self.files)
-
-    def __str__(self) -> str:
-        return f"{size_words(self.size):>8}  {len(self.files):4} files  {self.folder}"
-
-
-def size_words(number: float) -> str:
-    """A number of bytes as people write it: ``"3.1 MB"``."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if number < 1000:
-            return f"{number:.3g} {unit}"
-        number /= 1000
-    return f"{number:.3g} TB"
-
-
-def cleanable(folder: str | Path, what: str) -> list[Cleanable]:
-    """What cleaning would delete: the files that the steps of ``what`` wrote, and no others."""
-    if what not in CLEANABLE:
-        hint = near_match(what, CLEANABLE)
-        raise InputError(f"--what {what}: must be one of {', '.join(CLEANABLE)}{hint}")
-    found = []
-    for experiment in experiments_under(folder):
-        places = [
-            (storage.analysis_dir(experiment.folder), ["analysis"] if "analysis" in CLEANABLE[what] else [])
-        ]
-        steps = [step for step in CLEANABLE[what] if step != "analysis"]
-        places += [(path, steps) for path in storage.list_runs(experiment.folder)]
-        for place, steps in places:
-            files = [path for step in steps for path in storage.list_outputs(place, step, figures=True)]
-            if files:
-                found.append(Cleanable(place, files))
-    return found
-
-
-def clean(folder: str | Path, what: str) -> list[Cleanable]:
-    """Delete what :func:`cleanable` lists, and folders that this leaves empty."""
-    with contextlib.ExitStack() as stack:
-        for experiment in experiments_under(folder):
-            stack.enter_context(_alone(experiment, "clean"))
-        found = cleanable(folder, what)
-        for place in found:
-            for path in place.files:
-                path.unlink(missing_ok=True)
-            for parent in sorted({path.parent for path in place.files} - {place.folder}, reverse=True):
-                _remove_empty(parent, place.folder)
-    return found
-
-
-def _remove_empty(folder: Path, top: Path) -> None:
-    while folder != top and not any(folder.iterdir()):
-        folder.rmdir()
-        folder = folder.parent
 
 
 def experiments_under(folder: str | Path) -> list[Experiment]:

@@ -27,6 +27,7 @@ from papermill import execute_notebook
 from papermill.exceptions import PapermillExecutionError
 from papermill.iorw import papermill_io
 
+from volume_lib.batch.notebooks import strict_json
 from volume_lib.storage import atomic_write
 
 START_ATTEMPTS = 3
@@ -141,7 +142,7 @@ class _WholeFiles:
     @staticmethod
     def write(buffer: str, path: str) -> None:
         with atomic_write(path, durable=False) as temporary:  # at the begin and end of every cell
-            temporary.write_text(buffer, encoding="utf-8")
+            temporary.write_text(strict_json(buffer), encoding="utf-8")
 
     @staticmethod
     def listdir(path: str) -> list[str]:

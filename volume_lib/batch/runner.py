@@ -17,25 +17,19 @@ from pathlib import Path
 from typing import Any
 
 from volume_lib import storage
-from volume_lib.batch.folders import prepare_notebook, write_notebook
+from volume_lib.batch.asked import difference, warnings_of
+from volume_lib.batch.belongings import let_go, make_way, placement, refuse_to_replace, written
+from volume_lib.batch.data import loaded_data_digest
+from volume_lib.batch.folders import prepare_notebook
 from volume_lib.batch.locks import Abandoned, lock
+from volume_lib.batch.notebooks import KEY, code_version, normalised, read_notebook, warned, write_notebook
 from volume_lib.batch.resources import Resources
 from volume_lib.batch.shards import ShardFailed, ShardProcess, merge_shards
-from volume_lib.batch.steps import (
-    KEY,
-    FileStates,
-    Job,
-    code_version,
-    file_states,
-    judge,
-    normalised,
-    read_notebook,
-    same_files,
-)
+from volume_lib.batch.steps import FileStates, Job, file_states, judge
 from volume_lib.errors import InputError
-from volume_lib.records import ADDITIONAL
 
 MERGING = "merging the parts of the sweep"
+COMPARING = "what it wrote"
 DONE, SKIPPED, FAILED, BLOCKED, STOPPED = "done", "skipped", "failed", "blocked", "stopped"
 
 
@@ -56,12 +50,19 @@ class StepResult:
 
 
 def run_step(
-    job: Job, resources: Resources, *, force: bool = False, launch: str = "", sharded: bool = False
+    job: Job,
+    resources: Resources,
+    *,
+    force: bool = False,
+    launch: str = "",
+    sharded: bool = False,
+    data: str | None = None,
 ) -> StepResult:
     """Do ``job`` unless it is done. Never raises for what the notebook, the disk or the kernel did wrong.
 
     ``launch`` names the launcher: :func:`stop_all` stops what it started, and ``force`` does again
-    what another launcher did. ``sharded``: the parts of the sweep are there, to be merged first.
+    what another launcher did. ``sharded``: the parts of the sweep are there, to be merged first. ``data``:
+    what the problem's data are (None: they are loaded and looked at).
     """
     started = time.monotonic()
     try:
@@ -70,7 +71,8 @@ def run_step(
         with lock(job.folder, what, wait=True, abandon=lambda: launch in _stopped) as descriptor:
             storage.remove_temporary_files(job.folder)
             try:
-                state, cell, error = _run_locked(job, resources, descriptor, force, launch, sharded)
+                todo = _Todo(job, resources, force, launch, _data_of(job, data))
+                state, cell, error = _run_locked(todo, descriptor, sharded)
             finally:
                 storage.remove_temporary_files(job.folder)
     except Abandoned:
@@ -80,17 +82,30 @@ def run_step(
     return StepResult(job, state, cell, error, time.monotonic() - started)
 
 
-def _run_locked(
-    job: Job, resources: Resources, descriptor: int, force: bool, launch: str, sharded: bool
-) -> tuple[str, str, str]:
+@dataclass(frozen=True)
+class _Todo:
+    """A job with all that decides how it is done."""
+
+    job: Job
+    resources: Resources
+    force: bool
+    launch: str
+    data: str
+
+
+def _data_of(job: Job, data: str | None) -> str:
+    return loaded_data_digest(job.experiment) if data is None and job.step == "train" else data or ""
+
+
+def _run_locked(todo: _Todo, descriptor: int, sharded: bool) -> tuple[str, str, str]:
     """State, cell and error."""
-    if _is_done(job, force, launch):
+    job = todo.job
+    if _is_done(job, todo.force, todo.launch, todo.data):
         return SKIPPED, "", ""
-    missing = [need for need in job.needs if not need.outputs()]
-    if missing and (job.run or len(missing) == len(job.needs)):
-        return BLOCKED, "", f"needs the files of {missing[0].name}: run that step first"
+    if obstacle := _obstacle(job):
+        return BLOCKED, "", obstacle
     notebook = prepare_notebook(job)
-    notebook["metadata"][KEY] = {**_begin(job, notebook, force), "launch": launch}
+    notebook["metadata"][KEY] = _begin(todo, notebook)
     write_notebook(job.notebook, notebook)
     if sharded:
         try:
@@ -101,8 +116,8 @@ def _run_locked(
 
     from volume_lib.batch.kernels import Execution, NotebookFailed, Stopped
 
-    execution = Execution(job.notebook, job.parameters, resources.environment(), inherit=(descriptor,))
-    with _known(launch, execution):
+    execution = Execution(job.notebook, job.parameters, todo.resources.environment(), inherit=(descriptor,))
+    with _known(todo.launch, execution):
         try:
             execution.run()
         except Stopped:
@@ -110,8 +125,23 @@ def _run_locked(
         except NotebookFailed as error:
             _end(job, state="failed", cell=error.cell, error=error.error)
             return FAILED, error.cell, error.error
-    _end(job, state="done", outputs=file_states(job.outputs(), job.folder))
+    if told := difference(job):
+        _end(job, state="failed", cell=COMPARING, error=told)
+        return FAILED, COMPARING, told
+    _end(job, state="done")
     return DONE, "", ""
+
+
+def _obstacle(job: Job) -> str:
+    """Why a job cannot be done now; empty if it can."""
+    missing = [need for need in job.needs if not need.outputs()]
+    if missing and (job.run or len(missing) == len(job.needs)):
+        return f"needs the files of {missing[0].name}: run that step first"
+    for need in job.needs if job.run else ():
+        record = _record(need)
+        if "state" in record and record["parameters"] != normalised(need.parameters):
+            return f"needs {need.name}, which was done with other parameters: run that step first"
+    return ""
 
 
 def run_shard(
@@ -122,7 +152,7 @@ def run_shard(
     state, error = DONE, ""
     folder = storage.shard_dir(job.folder, index)
     try:
-        if _is_done(job, force, launch):
+        if _is_done(job, force, launch, ""):
             return StepResult(job, SKIPPED)
         folder.mkdir(parents=True, exist_ok=True)
         with lock(folder, f"part {index}", wait=True, abandon=lambda: launch in _stopped) as descriptor:
@@ -141,49 +171,36 @@ def run_shard(
     return StepResult(job, state, f"part {index} of the sweep", error, time.monotonic() - started)
 
 
-def _is_done(job: Job, force: bool, launch: str) -> bool:
-    return judge(job).state == "done" and not (force and _record(job).get("launch") != launch)
+def _is_done(job: Job, force: bool, launch: str, data: str) -> bool:
+    return judge(job, data).state == "done" and not (force and _record(job).get("launch") != launch)
 
 
 # --- the record in the notebook
 
 
-def _begin(job: Job, notebook: dict[str, Any], force: bool) -> dict[str, Any]:
-    """The record of an execution that begins; what an earlier one left and this one must not find, goes."""
+def _begin(todo: _Todo, notebook: dict[str, Any]) -> dict[str, Any]:
+    """The record of an execution that begins; what an earlier one left and this one must not find, makes way.
+
+    InputError if it would write over what somebody else made.
+    """
+    job = todo.job
     before = notebook["metadata"].get(KEY, {})
     known: FileStates = {}
     for need in job.needs:
         known |= _recorded_outputs(need, job.folder)
     now = {
         "parameters": normalised(job.parameters),
-        "code": code_version(notebook),
+        "code": code_version(notebook, job.folder),
+        "problem": job.problem_source(),
+        "data": todo.data,
         "inputs": file_states(job.inputs(), job.folder, known),
+        "launch": todo.launch,
     }
-    if force or ("state" in before and not _continues(job, before, now)):
-        for path in _strangers(job, before, now, force):
-            path.unlink(missing_ok=True)
-    return {**before, **now, "state": "running", "outputs": {}, "cell": "", "error": ""}
-
-
-def _continues(job: Job, before: dict[str, Any], now: dict[str, Any]) -> bool:
-    """Whether the files that an earlier execution left are the beginning of this one's."""
-    same = before["parameters"] == now["parameters"] and before["code"] == now["code"]
-    return same and same_files(before["inputs"], job.inputs(), job.folder)
-
-
-def _strangers(job: Job, before: dict[str, Any], now: dict[str, Any], force: bool) -> list[Path]:
-    """Files that would be taken for this execution's.
-
-    Trained models stay where only parameters changed: the training compares their settings and keeps those
-    that are right. Those of levels that are no more would be analysed with the others.
-    """
-    files = job.outputs()
-    if job.step != "train" or force or before["code"] != now["code"]:
-        return files
-    parameters = job.parameters
-    values = parameters["values"] or parameters["dataset_quantities"]
-    kept = {storage.model_path(job.folder, parameters["vary"] or ADDITIONAL, value).name for value in values}
-    return [path for path in files if path.name not in kept]
+    found = placement(job, before, notebook, todo.force, todo.data)
+    refuse_to_replace(job, found.foreign)
+    aside, told = make_way(job, found)
+    now |= {"foreign": found.foreign, "aside": {**before.get("aside", {}), **aside}, "warnings": told}
+    return {**before, **now, "state": "running", "outputs": {}, "figures": {}, "cell": "", "error": ""}
 
 
 def _recorded_outputs(job: Job, folder: Path) -> FileStates:
@@ -197,10 +214,14 @@ def _record(job: Job) -> dict[str, Any]:
     return notebook["metadata"].get(KEY, {}) if notebook else {}
 
 
-def _end(job: Job, **entries: Any) -> None:
+def _end(job: Job, *, state: str, cell: str = "", error: str = "") -> None:
     notebook = read_notebook(job.notebook)
-    notebook["metadata"][KEY] |= entries
-    with contextlib.suppress(OSError) if entries["state"] == "failed" else contextlib.nullcontext():
+    record = notebook["metadata"].setdefault(KEY, {})
+    record |= {"state": state, "cell": cell, "error": error, **written(job, record)}
+    if state == "done":
+        told = [*record.get("warnings", []), *let_go(job, record), *warnings_of(job), *warned(notebook)]
+        record |= {"warnings": told, "foreign": {}, "aside": {}}
+    with contextlib.suppress(OSError) if state == "failed" else contextlib.nullcontext():
         write_notebook(job.notebook, notebook)  # a full disk may be what it failed of
 
 

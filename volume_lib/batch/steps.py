@@ -1,28 +1,26 @@
 """The six notebooks of an experiment: where each lies, what it needs, whether it is done.
 
 A notebook is the unit of work and its own record. Beside papermill's metadata (parameters, times,
-exception), each carries a ``volume_lib`` entry: the parameters, code version and input files of its
-last execution, and the files that came out. A step is *done* when all four still agree with the experiment
-and the disk.
+exception), each carries a ``volume_lib`` entry: the parameters, code, problem, data and input files of its
+last execution, and the files that came out. A step is *done* when all of them still agree with the
+experiment and the disk.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from volume_lib import __version__, storage
+from volume_lib import storage
 from volume_lib.batch.locks import is_held
+from volume_lib.batch.notebooks import KEY, is_code_of, normalised, read_notebook
 from volume_lib.errors import InputError, near_match
 from volume_lib.experiment.file import STEPS, Experiment, RunSeeds
-
-KEY = "volume_lib"
-"""The entry of a notebook's metadata that is ours."""
+from volume_lib.sources import source_digest
 
 ANALYSIS_NOTEBOOK = "analyze_experiments_data.ipynb"
 
@@ -45,7 +43,8 @@ NEEDS = {
 """Whose files a step reads."""
 
 FileStates = dict[str, list[Any]]
-"""Relative path → [size, modification time in ns, digest of the content]."""
+"""Relative path → [size, time of the last change in ns, digest of the content]. The time is the one that
+nobody can set (``ctime``): a file of the same size and time is the same."""
 
 
 @dataclass(frozen=True)
@@ -96,14 +95,28 @@ class Job:
             other = self.experiment.folder / self.experiment.analysis.compare_with
             for run in storage.list_runs(other):
                 files += storage.list_outputs(run, "volume")
-        problem = None if self.step in ("volume", "analysis") else self.problem_file()
-        return [*files, problem] if problem else files
+        return [*files, *self._checkpoints()]
+
+    def _checkpoints(self) -> list[Path]:
+        """The files of models trained elsewhere, found as the training does."""
+        named = (self.experiment.train.checkpoints or {}) if self.step == "train" else {}
+        places = (self.folder.absolute(), *self.folder.absolute().parents)
+        found = (
+            next((p for place in places if (p := place / name).is_file()), None) for name in named.values()
+        )
+        return [path for path in found if path is not None]
 
     def problem_file(self) -> Path | None:
         """The file of a problem of the user's own, looked for as ``get_problem`` does."""
         name, separator, _ = self.experiment.problem.partition(":")
-        folders = (self.folder.resolve(), *self.folder.resolve().parents) if separator else ()
+        folders = (self.folder.absolute(), *self.folder.absolute().parents) if separator else ()
         return next((folder / name for folder in folders if (folder / name).is_file()), None)
+
+    def problem_source(self) -> str:
+        """Digest of that file and of what it imports from beside it; empty where a step needs no problem, or
+        the problem is one of the package's, whose version tells what it does."""
+        path = None if self.step in ("volume", "analysis") else self.problem_file()
+        return source_digest(path, self.folder) if path else ""
 
 
 def jobs_of(experiment: Experiment, run: RunSeeds) -> list[Job]:
@@ -136,43 +149,7 @@ def template_path(step: str) -> Path:
     return found
 
 
-# --- what a notebook says of its last execution
-
-
-def read_notebook(path: Path) -> dict[str, Any] | None:
-    """The notebook's JSON; None where there is none. InputError for a damaged one."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError) as error:
-        raise InputError(
-            f"{path}: not a readable notebook ({error}); delete it, the next run clones it"
-        ) from error
-    if not isinstance(content, dict) or "cells" not in content:
-        raise InputError(f"{path}: not a notebook; delete it, the next run clones it anew")
-    return content
-
-
-def sources_digest(notebook: dict[str, Any]) -> str:
-    """Digest of the code, without the parameters: what the notebook does, whatever it was given."""
-    cells = (cell for cell in notebook["cells"] if cell["cell_type"] == "code")
-    own = [cell for cell in cells if not {"parameters", "injected-parameters"} & set(_tags(cell))]
-    text = "\0".join("".join(cell["source"]) for cell in own)
-    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
-
-
-def _tags(cell: dict[str, Any]) -> list[str]:
-    return cell.get("metadata", {}).get("tags", [])
-
-
-def code_version(notebook: dict[str, Any]) -> str:
-    """What must not have changed for a result to count as this code's: the package's version and the cells.
-
-    Not every byte of the package: a comment edited in a checkout must not train overnight's models again.
-    Who changes what the library computes raises ``__version__``, or runs with ``--force``.
-    """
-    return f"{__version__} {sources_digest(notebook)}"
+# --- files
 
 
 def file_states(paths: Iterable[Path], folder: Path, known: FileStates | None = None) -> FileStates:
@@ -185,10 +162,10 @@ def file_states(paths: Iterable[Path], folder: Path, known: FileStates | None = 
         name = os.path.relpath(path, folder)
         stat = path.stat()
         before = (known or {}).get(name)
-        if before and before[:2] == [stat.st_size, stat.st_mtime_ns]:
+        if before and before[:2] == [stat.st_size, stat.st_ctime_ns]:
             states[name] = before
         else:
-            states[name] = [stat.st_size, stat.st_mtime_ns, _digest(path)]
+            states[name] = [stat.st_size, stat.st_ctime_ns, _digest(path)]
     return states
 
 
@@ -210,9 +187,10 @@ def same_files(recorded: FileStates, paths: list[Path], folder: Path) -> bool:
     return all(states[name][2] == recorded[name][2] for name in recorded)
 
 
-def normalised(parameters: dict[str, Any]) -> dict[str, Any]:
-    """As JSON has them, so that they compare with what was read from a notebook."""
-    return json.loads(json.dumps(parameters))
+def unchanged(recorded: FileStates, folder: Path) -> bool:
+    """Whether all recorded files are there with the recorded content."""
+    paths = [folder / name for name in recorded]
+    return all(path.is_file() for path in paths) and same_files(recorded, paths, folder)
 
 
 # --- the verdict
@@ -220,42 +198,56 @@ def normalised(parameters: dict[str, Any]) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Verdict:
-    """``state``: done, failed, running, interrupted or pending; ``reason``: why it is not done."""
+    """``state``: done, failed, running, interrupted, pending or shipped (files that no run here wrote);
+    ``reason``: why it is not done; ``warnings``: what to know though it is."""
 
     state: str
     reason: str = ""
     seconds: float | None = None
+    warnings: tuple[str, ...] = ()
 
 
-def judge(job: Job) -> Verdict:
-    """Whether a job is done, from its notebook and the files on disk."""
+def judge(job: Job, data: str = "") -> Verdict:
+    """Whether a job is done, from its notebook and the files on disk.
+
+    ``data``: what the problem's data are now (:mod:`volume_lib.batch.data`); empty where nobody has looked.
+    """
     notebook = read_notebook(job.notebook)
-    if notebook is None:
-        return Verdict("pending", "not made yet")
-    record = notebook["metadata"].get(KEY, {})
+    record = notebook["metadata"].get(KEY, {}) if notebook else {}
     if "state" not in record:
-        return Verdict("pending", "never run")
-    if record["parameters"] != normalised(job.parameters):
-        return Verdict("pending", f"other parameters: {_difference(record['parameters'], job.parameters)}")
-    if record["code"] != code_version(notebook):
-        return Verdict("pending", "the notebook's code has changed")
+        if job.outputs():
+            return Verdict("shipped", "its files are there, and no run in this folder wrote them")
+        return Verdict("pending", "never run" if notebook else "not made yet")
+    if changed := what_changed(job, record, notebook, data):
+        return Verdict("pending", changed)
     if record["state"] == "failed":
-        return Verdict("failed", f"{record['cell']}: {record['error']}")
+        return Verdict("failed", f"{record.get('cell', '')}: {record.get('error', '')}")
     if record["state"] == "running":
         return Verdict("running") if is_held(job.folder) else Verdict("interrupted", "begun, not finished")
     if not same_files(record["inputs"], job.inputs(), job.folder):
         return Verdict("pending", "its inputs have changed")
-    if not same_files(record["outputs"], job.outputs(), job.folder):
+    if not unchanged(record["outputs"], job.folder):
         return Verdict("pending", "its files have changed or are gone")
-    return Verdict("done", seconds=notebook["metadata"].get("papermill", {}).get("duration"))
+    papermill = notebook["metadata"].get("papermill")
+    seconds = papermill.get("duration") if isinstance(papermill, dict) else None
+    seconds = float(seconds) if isinstance(seconds, int | float) else None
+    return Verdict("done", seconds=seconds, warnings=tuple(map(str, record.get("warnings", ()))))
+
+
+def what_changed(job: Job, record: dict[str, Any], notebook: dict[str, Any], data: str = "") -> str:
+    """What a step would do now that it did not when it was recorded; empty if nothing. Its files aside."""
+    if record["parameters"] != normalised(job.parameters):
+        return f"other parameters: {_difference(record['parameters'], job.parameters)}"
+    if not is_code_of(record, notebook, job.folder):
+        return "the notebook's code has changed"
+    if record.get("problem", job.problem_source()) != job.problem_source():
+        return "the code of the problem has changed"
+    if job.step == "train" and data and record.get("data") not in ("", None, data):
+        return "the problem's data have changed"
+    return ""
 
 
 def _difference(old: dict[str, Any], new: dict[str, Any]) -> str:
     new = normalised(new)
     changed = [key for key in {**new, **old} if old.get(key) != new.get(key)]
     return ", ".join(f"{key} {old.get(key)!r} → {new.get(key)!r}" for key in changed[:3])
-
-
-def is_template_unedited(notebook: dict[str, Any]) -> bool:
-    """Whether a clone's code is what it was when it was cloned."""
-    return notebook["metadata"].get(KEY, {}).get("template") == sources_digest(notebook)

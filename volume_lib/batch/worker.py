@@ -27,6 +27,8 @@ class Order:
     shares: dict[str, Place]
     force: bool
     data_root: str | None
+    data: str = ""
+    """What the problem's data are, as the launcher found them."""
 
     @contextlib.contextmanager
     def at_work(self) -> Iterator[Resources]:
@@ -47,7 +49,9 @@ class Order:
 def do_step(order: Order, job: Job, sharded: bool) -> StepResult:
     """One step; ``sharded``: the parts of its sweep are there."""
     with order.at_work() as resources:
-        return run_step(job, resources, force=order.force, launch=order.launch, sharded=sharded)
+        return run_step(
+            job, resources, force=order.force, launch=order.launch, sharded=sharded, data=order.data
+        )
 
 
 def do_shard(order: Order, job: Job, index: int) -> StepResult:

@@ -3,11 +3,24 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+import contextvars
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from volume_lib.errors import InputError
+
+_may_download = contextvars.ContextVar("may_download", default=True)
+
+
+@contextlib.contextmanager
+def no_downloads(really: bool = True) -> Iterator[None]:
+    """Within, data sets that are not there are not downloaded."""
+    token = _may_download.set(not really)
+    try:
+        yield
+    finally:
+        _may_download.reset(token)
 
 
 def find_or_download(read: Callable[[bool], Any], name: str, root: Path, folder: str, files: str) -> Any:
@@ -29,6 +42,8 @@ def find_or_download(read: Callable[[bool], Any], name: str, root: Path, folder:
     except Exception as error:
         raise InputError(f"{place} are damaged ({_one_line(error)}); delete and place them anew") from error
     try:
+        if not _may_download.get():
+            raise FileNotFoundError("not asked for")
         return read(True)
     except Exception as error:
         for path in new_folders:  # the innermost first; torchvision makes them before it asks the network
