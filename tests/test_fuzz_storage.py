@@ -73,6 +73,7 @@ def mutated(whole: bytes, other: bytes, chance: random.Random) -> bytes:
         return whole[:to] + whole[at : at + length] + whole[to + length :]
     if kind == "members" and whole[:2] == b"PK":
         return exchanged(whole, other, chance)
+    length = min(length, 64)  # a longer piece of a small file is the other file
     return whole[:at] + other[at : at + length] + whole[at + length :]
 
 

@@ -54,6 +54,9 @@ class Archive:
         self.members = {info.filename: info for info in self._zip.infolist()}
         if len(self.members) < len(self._zip.infolist()):
             raise zipfile.BadZipFile("a member twice")
+        file.seek(-12 - len(self._zip.comment), os.SEEK_END)  # the count that ends the directory
+        if int.from_bytes(file.read(2), "little") not in (len(self.members), 0xFFFF):
+            raise zipfile.BadZipFile("members are missing")
         self._unread = set(self.members)
         self._check_limits()
 
