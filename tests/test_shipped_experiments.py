@@ -8,6 +8,7 @@ import pytest
 
 from volume_lib.experiment.file import read_experiment
 from volume_lib.problems import get_problem, problem_names
+from volume_lib.records import problem_parts
 
 EXPERIMENTS = Path(__file__).parent.parent / "experiments"
 FOLDERS = sorted(path.parent for path in EXPERIMENTS.glob("*/*/experiment.yaml"))
@@ -23,7 +24,7 @@ def test_every_condition_of_the_study_has_one():
 @pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: f"{folder.parent.name}/{folder.name}")
 def test_the_file_names_a_known_problem_whose_model_can_be_built(folder):
     experiment = read_experiment(folder)
-    assert experiment.problem in problem_names()
+    assert problem_parts(experiment.problem)[0] in problem_names()
     kwargs = dict(experiment.model)
     model_class = kwargs.pop("model_class", None)
     model = get_problem(experiment.problem).build_model(kwargs, 0, model_class)
@@ -67,3 +68,28 @@ def test_only_the_conditions_that_ask_for_them_have_sam_and_imbalance():
         assert (train.additional_imbalance is not None) == (condition == "imbalanced_classes")
         kind = condition if condition in ("poison", "noise") else "data"
         assert train.dataset_type == kind
+
+
+def test_the_published_settings_beside_the_first_ones():
+    experiment, train = published("batch_size/mnist_published")
+    assert train.values == [100, 200, 500, 1000, 3000, 6000] and train.base_data_size == 6000
+    assert experiment.perturb.loss_thresholds == [0.002, 0.005, 0.01]
+    experiment, train = published("low_data/modular_arithmetic")
+    pairs = [train.base_data_size + level for level in train.dataset_quantities]
+    assert [round(100 * count / 97**2) for count in pairs] == [2, 5, 10, 20, 30, 35, 40, 50, 60, 70]
+    for share in (29, 30, 31, 32):
+        experiment, train = published(f"grokking/modular_97_{share}")
+        assert round(100 * train.base_data_size / 97**2, 1) == share
+        assert experiment.problem == get_problem(experiment.problem).name
+    sizes = {"low_data/cifar10_cnn": 1_276_234, "low_data/shakespeare_large": 10_745_088}
+    sizes |= {"low_data/modular_arithmetic": 73_097, "low_data/swiss_roll_published": 4_353}
+    for name, count in sizes.items():
+        experiment, _ = published(name)
+        kwargs = dict(experiment.model)
+        model_class = kwargs.pop("model_class", None)
+        model = get_problem(experiment.problem).build_model(kwargs, 0, model_class)
+        assert sum(parameter.numel() for parameter in model.parameters()) == count
+        assert f"{count:,}" in (EXPERIMENTS / name / "README.md").read_text()
+    assert published("low_data/mnist_unscaled")[0].perturb.scaling == "none"
+    for base in (5000, 6000, 10_000):
+        assert published(f"poison/mnist_{base}")[1].base_data_size == base

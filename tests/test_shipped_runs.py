@@ -36,6 +36,16 @@ EXPECTED = {
     *(f"low_data/{name}" for name in ("cifar10", "svhn", "shakespeare")),
     *("poison/swiss_roll", "poison/mnist", "poison/cifar10", "noise/mnist", "sam/swiss_roll", "sam/mnist"),
     *("imbalanced_classes/mnist", "batch_size/mnist", "grokking/modular_arithmetic"),
+    *(f"low_data/{name}" for name in ("cifar10_cnn", "mnist_unscaled", "modular_arithmetic")),
+    *(
+        "low_data/shakespeare_large",
+        "low_data/swiss_roll_published",
+        "sam/cifar10",
+        "batch_size/mnist_published",
+    ),
+    *(f"grokking/modular_97_{share}" for share in (29, 30, 31, 32)),
+    *(f"imbalanced_classes/{name}" for name in ("mnist_to_balanced", "cifar10", "cifar10_to_balanced")),
+    *(f"poison/mnist_{base}" for base in (5000, 6000, 10_000)),
 }
 each_experiment = pytest.mark.parametrize(
     "folder", FOLDERS, ids=lambda folder: f"{folder.parent.name}-{folder.name}"
@@ -148,9 +158,13 @@ def reduced(folder: Path, target: Path) -> Experiment:
         train["values"] = list(range(1, min(3, len(train["values"])) + 1))
     content["runs"] = {name: seeds[:1] for name, seeds in content["runs"].items()}
     # above the loss of all these minima, so that each has a volume
+    asked = content["perturb"]
     content["perturb"] = {"num_directions": 3, "loss_thresholds": [10.0]}
     content["volume"] = {"bootstrap": 10}
+    content["perturb"] |= {key: asked[key] for key in asked if key == "scaling"}
     content.pop("analysis", None)
+    if content["model"].get("width", 0) > 64:
+        content["model"] |= {"width": 16, "heads": 2, "layers": 1}
     target.mkdir(parents=True)
     (target / "experiment.yaml").write_text(yaml.safe_dump(content))
     return read_experiment(target)
@@ -189,7 +203,7 @@ def test_all_its_notebooks_run_on_a_handful_of_samples(folder, found, tmp_path, 
     train = experiment.train
     assert [m.value for m in models] == list(train.values or train.dataset_quantities)
     assert all((m.settings["sam_rho"] > 0) == (folder.parent.name == "sam") for m in models)
-    check_condition(folder.parent.name, dataset, data)
+    check_condition(folder.parent.name, dataset, data, train.base_imbalance is not None)
     for level in dataset.dataset_quantities:
         results = storage.load_results(storage.results_path(run, dataset.dataset_type, level, 10.0))
         assert results["loss_landscape_data_param"] == level
@@ -202,7 +216,7 @@ def test_all_its_notebooks_run_on_a_handful_of_samples(folder, found, tmp_path, 
     assert (experiment.folder / "analysis" / "volume_against_data.png").exists()
 
 
-def check_condition(condition: str, dataset, data: Data) -> None:
+def check_condition(condition: str, dataset, data: Data, base_is_imbalanced: bool) -> None:
     """The additional samples are of the condition's kind."""
     true = {tuple(x.flatten().tolist()): y.tolist() for x, y in zip(data.x_train, data.y_train, strict=True)}
     labels = [true.get(tuple(x.flatten().tolist())) for x in dataset.x_additional]
@@ -214,7 +228,8 @@ def check_condition(condition: str, dataset, data: Data) -> None:
     else:
         assert labels == given
     if condition == "imbalanced_classes":
-        assert sum(label in (0, 1, 2) for label in given) == 0.9 * len(given)
+        imbalanced = dataset.y_base_train.tolist() if base_is_imbalanced else given
+        assert sum(label in (0, 1, 2) for label in imbalanced) == 0.9 * len(imbalanced)
 
 
 # ---- grokking
