@@ -388,7 +388,7 @@ def test_a_loss_that_depends_on_the_batch_is_refused():
 def test_nan_is_named():
     x = samples()
     x[2, 1] = torch.nan
-    with pytest.raises(InputError, match=r"loss at the minimum is not a number .NaN., on sample 2"):
+    with pytest.raises(InputError, match=r"the loss is not a number .NaN., on sample 2"):
         ask(Plain(), x)
     model = Plain()
     model.layers[2].weight.data[0, 0] = torch.inf
@@ -578,7 +578,7 @@ def test_seeds_of_directions_have_bounds(wrong):
     assert SweepSettings.checked(**fits).seeds[-1] == 2**63 - 1
 
 
-@pytest.mark.parametrize("seed", [-1, 2**63, 2**64, 1.5, True])
+@pytest.mark.parametrize("seed", [-1, 2**64, 1.5, True])
 def test_model_seeds_have_bounds(seed):
     with pytest.raises(InputError, match="model_seed"):
         Flat().build_model({}, seed)

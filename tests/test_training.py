@@ -19,7 +19,7 @@ from volume_lib.training import loop as fitting
 from volume_lib.training.loop import Trainee, epoch_orders
 from volume_lib.training.optimizers import ASAM_ETA, OPTIMIZERS, SCHEDULES, sam_ascent
 from volume_lib.training.plan import Plan
-from volume_lib.training.runs import Run, joint_groups, train_models, train_runs
+from volume_lib.training.runs import JOINT_LIMIT, Run, joint_groups, train_models, train_runs
 
 
 class TanhNet(nn.Module):
@@ -294,7 +294,7 @@ def test_auto_stacks_small_models_only(dataset):
         return Trainee("", PROBLEM.build_model({}, 0), size, batch_size, [1], 1, 0)
 
     n = sum(p.numel() for p in PROBLEM.build_model({}, 0).parameters())
-    large = training.JOINT_LIMIT // n + 1
+    large = JOINT_LIMIT // n + 1
     every = [one(10, 5), one(10 * large, large), one(20, 5), one(10, 10 * large)]
     assert joint_groups(every, "auto") == [[every[0], every[2], every[3]], [every[1]]]
     assert joint_groups(every, True) == [every]

@@ -203,6 +203,19 @@ class _Functional(nn.Module):
         return functional_call(self.network, self.parameters_, args, kwargs)
 
 
+def random_state(device: torch.device) -> list[Tensor]:
+    """torch's random state, on the CPU and on ``device``."""
+    on_device = [torch.cuda.get_rng_state(device)] if device.type == "cuda" else []
+    return [torch.get_rng_state(), *on_device]
+
+
+def set_random_state(state: list[Tensor], device: torch.device) -> None:
+    """Go back to what :func:`random_state` gave."""
+    torch.set_rng_state(state[0])
+    if device.type == "cuda":
+        torch.cuda.set_rng_state(state[1], device)
+
+
 def call(model: nn.Module, x: Any) -> Any:
     if isinstance(x, dict):
         return model(**x)

@@ -218,9 +218,7 @@ def _losses(model: nn.Module, x: Any, y: Tensor, loss: PerSample, label: str) ->
         losses = loss(outputs_of(model, x, label), y).double()
     if losses.isnan().any():
         where = int(losses.isnan().nonzero()[0, 0])
-        raise InputError(
-            f"{label}the loss at the minimum is not a number (NaN), on sample {where} of the few"
-        )
+        raise InputError(f"{label}the loss is not a number (NaN), on sample {where} of the few")
     return losses
 
 

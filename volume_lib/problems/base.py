@@ -36,10 +36,10 @@ from volume_lib.records import Data
 
 
 def check_seed(name: str, seed: int) -> None:
-    """Raise InputError unless ``seed`` is a whole number from 0 to 2⁶³ − 1, what files and torch can hold."""
+    """Raise InputError unless ``seed`` is a whole number from 0 to 2⁶⁴ − 1, as torch takes them."""
     whole = isinstance(seed, Integral) and not isinstance(seed, bool)
-    if not whole or not 0 <= seed < 2**63:
-        raise InputError(f"{name} {seed!r}: must be a whole number from 0 to 2**63 - 1")
+    if not whole or not 0 <= seed < 2**64:
+        raise InputError(f"{name} {seed!r}: must be a whole number from 0 to 2**64 - 1")
 
 
 def data_root() -> Path:

@@ -15,8 +15,10 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
+from volume_lib.abilities import give_copies, random_state, set_random_state, undisturbed
 from volume_lib.errors import InputError
 from volume_lib.problems.base import Problem
+from volume_lib.training.modes import USUAL, Mode, buffers_of, restore, seed_of_draws
 from volume_lib.training.optimizers import OPTIMIZERS, SCHEDULES, sam_ascent
 from volume_lib.training.stacks import Stack
 
@@ -105,12 +107,19 @@ class Fit:
         settings: Settings,
         report: Callable[[Trainee, int, dict[str, Tensor]], None],
         tick: Callable[[Trainee, int], None],
+        mode: Mode = USUAL,
     ):
         self.problem, self.settings, self.report, self.tick = problem, settings, report, tick
+        self.mode = mode
         self.x, self.y, self.x_test, self.y_test = data
         self.trainees = list(trainees)
         self.device = self.x.device
-        self.stack = Stack.of([trainee.model.to(self.device) for trainee in trainees])
+        models = [trainee.model.to(self.device) for trainee in trainees]
+        if mode.copies:
+            for model in models:
+                give_copies(model)
+        self.stack = Stack.of(models)
+        self.stack.template.eval()
         self.optimizer = OPTIMIZERS[settings.optimizer](settings.weight_decay)
         self.orders = {id(trainee): epoch_orders(trainee) for trainee in trainees}
         self.step_of_epoch = [0] * len(trainees)
@@ -118,11 +127,17 @@ class Fit:
         self._clear_sums()
 
     def run(self) -> None:
+        """Train all of them. What networks draw (dropout) comes from their seed, and disturbs nobody's."""
+        with undisturbed(self.device, seed_of_draws(self.trainees[0].seed)):
+            self._run()
+
+    def _run(self) -> None:
         while self.trainees:
             # all models step together until the first of them ends its epoch
             steps = min(
                 trainee.steps - done for trainee, done in zip(self.trainees, self.step_of_epoch, strict=True)
             )
+            self.stack.template.train(self.mode.modal)
             for offset, (indices, present) in enumerate(self._batches(steps)):
                 self._step(indices, present, self._learning_rates(offset))
             ended = []
@@ -167,12 +182,17 @@ class Fit:
     def _step(self, indices: Tensor, present: Tensor | None, learning_rates: Tensor | float) -> None:
         batch = self.x[indices], self.y[indices], present
         settings, parameters, gradients = self.settings, self.stack.parameters, self.stack.gradients
+        state = random_state(self.device) if settings.sam_rho and self.mode.modal else None
         losses, correct = self._gradients(*batch)
         if settings.sam_rho:
             before = parameters.clone()
+            buffers = buffers_of(self.stack.template) if self.mode.modal else {}
             parameters.add_(sam_ascent(parameters, gradients, settings.sam_rho, settings.sam_adaptive))
+            if state is not None:  # the same units dropped as before
+                set_random_state(state, self.device)
             self._gradients(*batch)
             parameters.copy_(before)
+            restore(self.stack.template, buffers)  # statistics are of the network, not of the worst near it
         self.optimizer.step(parameters, gradients, learning_rates)
         self.loss_sums += losses
         self.correct_sums += correct
@@ -218,6 +238,10 @@ class Fit:
             trainee = self.trainees[row]
             trainee.train_loss.append(loss_sums[row] / trainee.size)
             trainee.train_accs.append(correct_sums[row] / trainee.size)
+            if self.mode.modal:  # batches were met in train mode
+                samples = slice(trainee.start, trainee.start + trainee.size)
+                figures = self.evaluate([row], self.x[samples], self.y[samples])[0]
+                trainee.train_loss[-1], trainee.train_accs[-1] = figures
             if math.isnan(trainee.train_loss[-1]):
                 raise InputError(
                     f"{trainee.name}: the training loss is not a number after "
@@ -275,6 +299,7 @@ class Fit:
         """Mean loss and accuracy of each of the models ``rows`` over the samples (N, ...)."""
         if not rows:
             return []
+        self.stack.template.eval()
         stack = self.stack if len(rows) == len(self.trainees) else self.stack.keep(torch.tensor(rows))
         sums = torch.zeros(2, len(rows), dtype=torch.float64, device=self.device)
         for xs, ys in zip(x.split(EVALUATION_BATCH), y.split(EVALUATION_BATCH), strict=True):

@@ -12,12 +12,14 @@ import torch
 from torch import Tensor
 
 from volume_lib import storage
+from volume_lib.abilities import few, fitting
 from volume_lib.devices import resolve_device, torch_defaults
 from volume_lib.errors import InputError
 from volume_lib.problems.base import Problem
 from volume_lib.progress import Bar
 from volume_lib.records import Dataset, TrainedModel
 from volume_lib.training.loop import Fit, Settings, Trainee
+from volume_lib.training.modes import Mode, check_training, stack_together
 from volume_lib.training.plan import Plan, Wanted, warn_of_strangers
 
 JOINT_LIMIT = 1_000_000
@@ -186,13 +188,47 @@ class _Work:
         if not self.trainees:
             return
         pool = [parts[0] if len(parts) == 1 else torch.cat(parts) for parts in zip(*self.pool, strict=True)]
-        data = tuple(part.to(self.device) for part in (*pool, x_test, y_test))
+        mode = self._check(*pool)
+        data = [part.to(self.device) for part in (*pool, x_test, y_test)]
+        network = self.trainees[0].model.to(self.device)
+        data[0], data[2] = fitting(network, data[0]), fitting(network, data[2])
         total = sum(trainee.size * trainee.epochs for trainee in self.trainees)
         with Bar(total=total, unit="sample", unit_scale=True, desc="training") as bar:
             tick = self.tick = _Ticker(bar)
-            for group in joint_groups(self.trainees, joint):
-                Fit(self.plan.problem, group, data, self.plan.settings, self._report, tick).run()
+            for group in self._groups(joint, mode, data[0], bar):
+                Fit(self.plan.problem, group, data, self.plan.settings, self._report, tick, mode).run()
             tick.flush()
+
+    def _check(self, x: Tensor, y: Tensor) -> Mode:
+        """The preflight of every kind of network to be trained, on the smallest batch that it will meet."""
+        modes = {}
+        for trainee in self.trainees:
+            _, lengths = self.origin[id(trainee)]
+            wanted = next(iter(lengths.values()))
+            rest = trainee.size % trainee.batch_size if trainee.steps > 1 else trainee.size
+            smallest = rest or trainee.batch_size
+            key = repr((wanted.identity["model_class"], wanted.identity["model_kwargs"], smallest))
+            if key not in modes:
+                own = slice(trainee.start, trainee.start + trainee.size)
+                modes[key] = check_training(
+                    self.plan.problem, lambda wanted=wanted: self._build(wanted), x[own], y[own], smallest,
+                    self.device, trainee.name,
+                )  # fmt: skip
+        found = list(modes.values())
+        return Mode(any(mode.modal for mode in found), any(mode.copies for mode in found))
+
+    def _groups(self, joint: bool | str, mode: Mode, x: Tensor, bar: Bar) -> list[list[Trainee]]:
+        """Which trainees go side by side: what cannot, goes one at a time, and it is said why."""
+        groups = []
+        for group in joint_groups(self.trainees, joint):
+            reason = None
+            if len(group) > 1:
+                reason = "it acts differently in train mode" if mode.modal else None
+                reason = reason or stack_together([t.model.to(self.device) for t in group], few(x))
+            if reason:
+                bar.say(f"{group[0].name} and others: trained one at a time ({reason})")
+            groups += [[trainee] for trainee in group] if reason else [group]
+        return groups
 
     def _report(self, trainee: Trainee, epoch: int, state: dict[str, Tensor]) -> None:
         models, lengths = self.origin[id(trainee)]

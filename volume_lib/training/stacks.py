@@ -44,6 +44,7 @@ class Stack:
     def of(cls, models: Sequence[nn.Module]) -> Stack:
         """The stack of these models."""
         operands = len(models) > 1 and hasattr(models[0], "stacked_forward")
+        operands &= not getattr(models[0], "gets_copies", False)  # copies come with a call of the network
 
         def stacked(name: str) -> Tensor:
             values = torch.stack([model.get_parameter(name).detach() for model in models])
