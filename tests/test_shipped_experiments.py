@@ -65,7 +65,8 @@ def test_only_the_conditions_that_ask_for_them_have_sam_and_imbalance():
     for folder in FOLDERS:
         train, condition = read_experiment(folder).train, folder.parent.name
         assert (train.sam_rho > 0) == (condition == "sam")
-        assert (train.additional_imbalance is not None) == (condition == "imbalanced_classes")
+        imbalances = (train.additional_imbalance, train.base_imbalance)
+        assert any(imbalances) == (condition == "imbalanced_classes") and not all(imbalances)
         kind = condition if condition in ("poison", "noise") else "data"
         assert train.dataset_type == kind
 
