@@ -18,6 +18,7 @@ from volume_lib.storage.pickles import Machine, Maker, Marker, Pending, RefusedN
 
 _PLAIN = re.compile(r"[<>|=]?(?:b1|i[1248]|u[1248]|f2|f4|f8|f16|c8|c16|[SU]\d{1,9}|\?|O8?)")
 _ARRAY = Marker()
+_FLOAT = type(np.dtype(np.float64))
 
 
 def _plain_dtype(description: Any) -> np.dtype:
@@ -45,6 +46,8 @@ def _dtype(description: Any, *_: Any) -> Pending:
 
 def _filled(shape: Any, dtype: Any, data: Any, order: str) -> np.ndarray:
     """The array of ``shape`` and ``dtype`` whose memory is ``data`` (of objects: whose entries)."""
+    if type(dtype) is _FLOAT and type(data) is bytes and data and shape == (len(data) // 8,):
+        return np.frombuffer(data, dtype).copy()  # what most arrays are, by the thousand
     if type(shape) is not tuple or not all(type(n) is int and n >= 0 for n in shape):
         raise ValueError("an array's shape is none")
     if not isinstance(dtype, np.dtype):

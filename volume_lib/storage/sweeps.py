@@ -121,7 +121,9 @@ def _ray(path: Path, name: str, ray: Any) -> dict[str, Any]:
             f"{path}: {name}: a direction's loss, accs and coefficients differ in length {sorted(lengths)}"
         )
     coefficients = ray["coefficients"]
-    if not (coefficients[0] >= 0 and coefficients[-1] < math.inf and (np.diff(coefficients) >= 0).all()):
+    if not (
+        coefficients[0] >= 0 and coefficients[-1] < math.inf and (coefficients[1:] >= coefficients[:-1]).all()
+    ):
         raise InputError(
             f"{path}: {name}: coefficients must increase from 0; '{PERTURB_NOTEBOOK}' writes them"
         )
