@@ -13,10 +13,12 @@ import numpy as np
 import pytest
 import tiny_experiment as tiny
 import torch
+from typer.testing import CliRunner
 
 from volume_lib import batch, sources, storage
-from volume_lib.batch import folders, notebooks, runner, steps
+from volume_lib.batch import belongings, folders, notebooks, runner, steps
 from volume_lib.batch.resources import Resources
+from volume_lib.cli import app
 from volume_lib.errors import InputError
 from volume_lib.experiment.file import read_experiment
 from volume_lib.problems import get_problem, provenance
@@ -403,3 +405,46 @@ def trails(value, before=()):
     for key, entry in pairs:
         yield (*before, key)
         yield from trails(entry, (*before, key))
+
+
+def test_import_makes_an_experiment_or_joins_one(tmp_path):
+    states = [checkpoint(tmp_path / "a.pt"), checkpoint(tmp_path / "b.pt", seed=4)]
+    words = ["import", tmp_path / "e", "--checkpoint", f"0={tmp_path / 'a.pt'}"]
+    words += ["--checkpoint", f"4={tmp_path / 'b.pt'}"]
+    assert "give --problem" in call(*words)[1] and not (tmp_path / "e" / "experiment.yaml").exists()
+    code, told = call(*words, "--problem", "swiss_roll", "--model", "{hidden_dims: [4]}")
+    assert code == 0 and told.count("model_additional_") == 2, told
+    run = tmp_path / "e" / "model_0_data_0"
+    models, dataset = storage.load_models_and_data(run / "models_and_data")
+    for model, state in zip(models, states, strict=True):
+        assert model.settings["imported"]
+        assert all(torch.equal(model.model.state_dict()[name], value) for name, value in state.items())
+    assert dataset.dataset_quantities == [0, 4]
+    before = {path: path.read_bytes() for path in run.rglob("*.pt")}
+    assert call(*words)[0] == 0 and before == {path: path.read_bytes() for path in run.rglob("*.pt")}
+    code, told = call("import", tmp_path / "e", "--checkpoint", f"0={tmp_path / 'b.pt'}")
+    assert code == 2 and "never replaced" in told and told.count("\n") == 1
+    assert "LEVEL=FILE" in call("import", tmp_path / "e", "--checkpoint", "a.pt")[1]
+    # nor does a batch: its check of what is there lets the imported pass
+    experiment = read_experiment(tmp_path / "e")
+    job = steps.jobs_of(experiment, experiment.run_seeds[0])[0]
+    found = belongings.placement(job, {}, {"cells": [], "metadata": {}}, force=True)
+    belongings.refuse_to_replace(job, found.foreign)
+    assert not found.ours and len(found.foreign) == 3
+
+
+def test_status_says_shipped_and_done_with_warnings(tmp_path):
+    job = first_job(tmp_path, "train", "import warnings; warnings.warn('look here')")
+    assert runner.run_step(job, ONE).state == "done"
+    shipped = job.folder / "data_0" / "loss_0.1" / "results.json"
+    shipped.parent.mkdir(parents=True)
+    shipped.write_text("{}")
+    told = batch.status(tmp_path)
+    assert "with warnings" in str(told) and "warning: model_0_data_0 train: look here" in str(told)
+    assert "shipped" in str(told) and "shipped" in told._repr_html_()
+
+
+def call(*words) -> tuple[int, str]:
+    result = CliRunner().invoke(app, [str(word) for word in words])
+    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
+    return result.exit_code, result.output

@@ -1,4 +1,5 @@
-"""The command line: ``python -m volume_lib demo | new | make | run | status | clean | propagate | report``.
+"""The command line: ``python -m volume_lib demo | new | make | run | status | clean | propagate | import |
+report``.
 
 Exit codes: 0, all is well; 1, a step failed; 2, something the user wrote, named or placed is wrong (one line
 says what); 130, interrupted.
@@ -200,6 +201,46 @@ def clean(
         elif yes or typer.confirm(f"delete {total} in {sum(len(place.files) for place in found)} files?"):
             batch.clean(folder, what)
             typer.echo(f"{total} deleted")
+
+
+@app.command("import")
+def import_(
+    folder: Folder,
+    checkpoint: Annotated[
+        list[str], typer.Option(help="LEVEL=FILE, once for each model: 0=a.pt, a state_dict in a .pt file")
+    ],
+    problem: Annotated[
+        str | None, typer.Option(help="where DIR has no experiment.yaml yet: the problem to write there")
+    ] = None,
+    model: Annotated[str | None, typer.Option(help="and its network: '{hidden_dims: [256]}'")] = None,
+    run: Annotated[
+        int | None, typer.Option(min=0, help="position of the run, where there are several")
+    ] = None,
+) -> None:
+    """Make models trained elsewhere those of a run: measured, never retrained or replaced."""
+    with _told_in_one_line():
+        from volume_lib.batch.importing import import_checkpoints
+        from volume_lib.experiment.yaml_file import read_yaml
+
+        arguments = read_yaml(model, Path("--model"))[0] if model else {}
+        if not isinstance(arguments, dict):
+            raise InputError(f"--model {model}: must hold names and values, such as {{hidden_dims: [256]}}")
+        named = parse_checkpoints(checkpoint)
+        for path in import_checkpoints(folder, named, problem=problem, model=arguments, run=run):
+            typer.echo(path)
+
+
+def parse_checkpoints(texts: list[str]) -> dict[int, str]:
+    """``["0=a.pt"]`` as levels and files."""
+    found: dict[int, str] = {}
+    for text in texts:
+        level, equals, path = text.partition("=")
+        if not (equals and path and level.isdecimal()):
+            raise InputError(f"--checkpoint {text}: must be LEVEL=FILE, such as 0=a.pt")
+        if int(level) in found:
+            raise InputError(f"--checkpoint {text}: level {level} twice")
+        found[int(level)] = path
+    return found
 
 
 @app.command()

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import html
 from dataclasses import dataclass
 from pathlib import Path
 
+from volume_lib.batch.data import loaded_data_digest
 from volume_lib.batch.folders import experiments_under
+from volume_lib.batch.notebooks import KEY, read_notebook
 from volume_lib.batch.runner import BLOCKED, DONE, FAILED, SKIPPED, STOPPED, StepResult
 from volume_lib.batch.steps import Job, Verdict, jobs_of, judge
 from volume_lib.errors import InputError
-from volume_lib.experiment.file import STEPS
+from volume_lib.experiment.file import STEPS, Experiment
 
 _COLOURS = {"done": "#d5efdc", "failed": "#f7d0cd", "running": "#d6e4f7"}
-_COLOURS |= {"interrupted": "#fbeed0", "pending": "#f2f2f2"}
+_COLOURS |= {"interrupted": "#fbeed0", "pending": "#f2f2f2", "shipped": "#e8e2f5", "warned": "#fbeed0"}
 _TERMINAL = {"done": "32", "failed": "31", "running": "34", "interrupted": "33", "pending": "2"}
+_TERMINAL |= {"shipped": "36", "warned": "33"}
 
 
 @dataclass(frozen=True)
@@ -49,7 +53,10 @@ class Report:
         lines = [f"{line} ({self.seconds:.0f} s)"]
         for result in self.of(FAILED):
             lines.append(f"failed   {result.job.name}: {result.job.notebook}: {result.cell}: {result.error}")
-        lines += [f"blocked  {result.job.name}: {result.error}" for result in self.of(BLOCKED)]
+        for why in dict.fromkeys(result.error for result in self.of(BLOCKED)):
+            waiting = [result.job for result in self.of(BLOCKED) if result.error == why]
+            steps = ", ".join(dict.fromkeys(job.step for job in waiting))
+            lines.append(f"blocked  {waiting[0].name.rpartition(' ')[0]}: {steps}: {why}")
         return "\n".join(lines)
 
     def _repr_html_(self) -> str:
@@ -73,13 +80,21 @@ class Status:
             for step in STEPS:
                 state = verdicts[step].state if step in verdicts else ""
                 cell = f"{_word(verdicts.get(step)):<11}"
-                cells.append(f"\033[{_TERMINAL[state]}m{cell}\033[0m" if colour and state else cell)
+                cells.append(
+                    f"\033[{_TERMINAL[_look(verdicts.get(step))]}m{cell}\033[0m" if colour and state else cell
+                )
             lines.append(" ".join([f"{row:<{width}}", *cells]).rstrip())
         lines += [
             f"{verdict.state}: {row} {step}: {verdict.reason}"
             for row, verdicts in self.verdicts.items()
             for step, verdict in verdicts.items()
             if verdict.state == "failed"
+        ]
+        lines += [
+            f"warning: {row} {step}: {warning}"
+            for row, verdicts in self.verdicts.items()
+            for step, verdict in verdicts.items()
+            for warning in verdict.warnings
         ]
         return "\n".join(lines)
 
@@ -93,13 +108,15 @@ class Status:
             cells = []
             for step in STEPS:
                 verdict = verdicts.get(step)
-                look = f' style="background:{_COLOURS[verdict.state]};color:#1a1a1a"' if verdict else ""
+                look = f' style="background:{_COLOURS[_look(verdict)]};color:#1a1a1a"' if verdict else ""
                 why = (
                     f' title="{html.escape(verdict.reason, quote=True)}"'
                     if verdict and verdict.reason
                     else ""
                 )
-                shown = html.escape(verdict.reason) if verdict and verdict.state == "failed" else ""
+                told = [verdict.reason] if verdict and verdict.state == "failed" else []
+                told += verdict.warnings if verdict else ()
+                shown = "<br>".join(map(html.escape, told))
                 cells.append(f"<td{look}{why}>{_word(verdict)}{'<br>' + shown if shown else ''}</td>")
             rows.append(f"<tr><th>{html.escape(row)}</th>{''.join(cells)}</tr>")
         title = html.escape(self.name)
@@ -109,9 +126,14 @@ class Status:
 def _word(verdict: Verdict | None) -> str:
     if verdict is None:
         return ""
+    told = verdict.state
     if verdict.state == "done" and verdict.seconds is not None:
-        return f"done {verdict.seconds:.0f} s"
-    return verdict.state
+        told = f"done {verdict.seconds:.0f} s"
+    return f"{told}, with warnings" if verdict.warnings else told
+
+
+def _look(verdict: Verdict | None) -> str:
+    return "warned" if verdict and verdict.warnings else verdict.state if verdict else "pending"
 
 
 @dataclass(frozen=True)
@@ -136,20 +158,32 @@ def status(folder: str | Path) -> Statuses:
     for experiment in experiments_under(folder):
         rows: dict[str, dict[str, Verdict]] = {}
         known: dict[tuple, Verdict] = {}
+        data = _data_now(experiment)
         for run in experiment.run_seeds:
-            rows[run.name] = {job.step: _verdict(job, known) for job in jobs_of(experiment, run)}
-        rows["analysis"] = {"analysis": _verdict(Job(experiment, "analysis"), known)}
+            rows[run.name] = {job.step: _verdict(job, known, data) for job in jobs_of(experiment, run)}
+        rows["analysis"] = {"analysis": _verdict(Job(experiment, "analysis"), known, data)}
         found.append(Status(str(experiment.folder), rows))
     return Statuses(found)
 
 
-def _verdict(job: Job, known: dict) -> Verdict:
+def _data_now(experiment: Experiment) -> str:
+    """What the data are, where a training says what they were; no code of the experiment's own is run."""
+    for run in experiment.run_seeds:
+        with contextlib.suppress(InputError):
+            notebook = read_notebook(Job(experiment, "train", run).notebook)
+            if notebook and notebook["metadata"].get(KEY, {}).get("data"):
+                return loaded_data_digest(experiment, trusted=False)
+    return ""
+
+
+def _verdict(job: Job, known: dict, data: str) -> Verdict:
     """A job is done only if those that it needs are."""
     try:
-        verdict = judge(job)
+        verdict = judge(job, data)
     except InputError as error:
         verdict = Verdict("failed", str(error))
-    waits = [need for need in job.needs if known[need.run, need.step].state != "done"]
+    there = ("done", "shipped")
+    waits = [need for need in job.needs if known[need.run, need.step].state not in there]
     if verdict.state == "done" and waits:
         verdict = Verdict("pending", f"{waits[0].name} comes first")
     known[job.run, job.step] = verdict
