@@ -19,7 +19,7 @@ def check_against_data(experiment: Experiment) -> None:
         problem.build_model(arguments, train["model_seed"], arguments.pop("model_class", None))
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
-    problem.load()  # a missing data set speaks for itself
+    problem.checked_data()  # a missing data set speaks for itself
     names = ("base_data_size", "dataset_quantities", "dataset_type", "test_size")
     names += ("base_imbalance", "additional_imbalance", "data_seed")
     try:

@@ -32,6 +32,7 @@ from torch import Tensor, nn
 from volume_lib.devices import torch_defaults
 from volume_lib.errors import InputError, near_match
 from volume_lib.parameters import frozen_names, num_moved
+from volume_lib.problems import targets
 from volume_lib.records import Data
 
 
@@ -142,10 +143,14 @@ class Problem(ABC):
         return self.per_sample_loss(outputs, y).mean()
 
     def wrong_labels(self, y: Tensor, generator: torch.Generator) -> Tensor:
-        """Labels that all differ from ``y``, each uniform over the other classes."""
-        shift = torch.randint(1, self.num_classes, y.shape, generator=generator)
-        return ((y.long() + shift) % self.num_classes).to(y.dtype)
+        """Targets that all differ from ``y``: see :func:`volume_lib.problems.targets.wrong`."""
+        return targets.wrong(y, getattr(self, "num_classes", 0), generator)
 
     def random_labels(self, y_like: Tensor, generator: torch.Generator) -> Tensor:
-        """Labels uniform over all classes, in the shape and dtype of ``y_like``."""
-        return torch.randint(self.num_classes, y_like.shape, generator=generator).to(y_like.dtype)
+        """Targets like ``y_like`` that say nothing: see :func:`volume_lib.problems.targets.at_random`."""
+        return targets.at_random(y_like, getattr(self, "num_classes", 0), generator)
+
+    def checked_data(self, root: Path | None = None) -> Data:
+        """What :meth:`load` gives, converted and checked (:func:`volume_lib.problems.targets.checked`)."""
+        takes_classes = type(self).per_sample_loss is Problem.per_sample_loss
+        return targets.checked(self.load(root), getattr(self, "num_classes", None) if takes_classes else None)

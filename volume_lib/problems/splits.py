@@ -13,6 +13,7 @@ from torch import Tensor
 from volume_lib.devices import torch_defaults
 from volume_lib.errors import InputError, near_match
 from volume_lib.problems.base import Problem, check_seed
+from volume_lib.problems.targets import kind_of
 from volume_lib.records import Dataset
 
 DATASET_TYPES = ("data", "poison", "noise")
@@ -57,14 +58,17 @@ def make_dataset(
             "additional_imbalance: noise has random labels; leave it out or use another dataset_type"
         )
     check_seed("data_seed", data_seed)
-    data = problem.load(root)
+    data = problem.checked_data(root)
     generator = torch.Generator().manual_seed(data_seed)
     order = torch.randperm(len(data.x_train), generator=generator)
     base = _take(order, data.y_train, base_data_size, base_imbalance, "base_data_size", "base_imbalance")
     x_base, y_base = data.x_train[base], data.y_train[base]
     if dataset_type == "noise":
         x_additional = noise_inputs(data.x_train, levels[-1], generator)
-        y_additional = problem.random_labels(data.y_train[:1].repeat_interleave(levels[-1], dim=0), generator)
+        y_like = data.y_train[:1].repeat_interleave(levels[-1], dim=0)
+        if kind_of(data.y_train) != "classes":  # drawn from all, as nothing else says what a target can be
+            y_like = data.y_train[torch.randint(len(data.y_train), (levels[-1],), generator=generator)]
+        y_additional = problem.random_labels(y_like, generator)
     else:
         # the samples that are left, in the order of the seed
         rest = order[~torch.isin(order, base)]

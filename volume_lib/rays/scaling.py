@@ -22,6 +22,9 @@ from volume_lib.parameters import moved_names, num_moved
 from volume_lib.problems.base import Problem
 from volume_lib.rays import curvature
 
+FLOOR = 1e-2
+"""Smallest scale of a row, in units of its layer's (see :func:`filter_scale`): below any that is in use."""
+
 
 def compute_scale(
     scaling: str,
@@ -57,21 +60,39 @@ def filter_scale(model: nn.Module, *_unused: object) -> Tensor:
     A row is everything that makes one output (a filter, a neuron's weights, a token's embedding): the
     first dimension counts rows, the norm runs over all others (Li et al. 2018, "Visualizing the Loss
     Landscape of Neural Nets"). There, the direction's row is normalised as well; here it is not, so that
-    the scaling stays linear in the direction and has a determinant. A row that is exactly zero gets 1:
-    with 0 it could not move at all and the determinant would vanish.
+    the scaling stays linear in the direction and has a determinant.
+
+    **The floor.** A row that training has let decay says how small it became, not how far it may move: its
+    reach is that of the other rows of its layer, which read the same inputs. A row of m entries with the
+    scale s instead of its layer's R is explored over s/R of that reach, and leaves up to ``m·log(R/s)`` nats
+    of the volume unseen: without end as its norm goes to zero, although the network no longer changes. So a
+    row gets at least :data:`FLOOR` times the root mean square R of its layer's norms, and a layer's R is at
+    least :data:`FLOOR` times that of all rows of the network (1 if all are zero). What may be unseen is
+    then at most ``m·log(1/FLOOR)`` for a row, and scale and volume are continuous as a norm goes to zero.
     """
     parameters = dict(model.named_parameters())
+    norms = {
+        name: torch.linalg.vector_norm(parameters[name].detach().flatten(1).double().cpu(), dim=1)
+        for name in moved_names(model)
+        if parameters[name].dim() > 1
+    }
+    everywhere = _root_mean_square(torch.cat(list(norms.values()))) if norms else 0.0
     scales = []
     for name in moved_names(model):
         parameter = parameters[name]
         if parameter.dim() < 2:
             scales.append(torch.ones(parameter.numel()))
             continue
-        rows = parameter.detach().flatten(1).double()
-        norms = torch.linalg.vector_norm(rows, dim=1)
-        norms = torch.where(norms > 0, norms, 1.0)
-        scales.append(norms.repeat_interleave(rows.shape[1]).float().cpu())
+        layer = max(_root_mean_square(norms[name]), FLOOR * everywhere) or 1.0
+        floored = norms[name].clamp(min=FLOOR * layer)
+        scales.append(floored.repeat_interleave(parameter[0].numel()).float())
     return torch.cat(scales)
+
+
+def _root_mean_square(values: Tensor) -> float:
+    """Root of the mean square; 0 of none. Of size one within, as squares of tiny numbers vanish."""
+    largest = values.max().item() if len(values) else 0.0
+    return largest * (values / largest).square().mean().sqrt().item() if largest else 0.0
 
 
 def curvature_scale(model: nn.Module, problem: Problem | None, x: Tensor | None, y: Tensor | None) -> Tensor:
