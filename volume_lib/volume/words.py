@@ -45,6 +45,7 @@ def table(results: Mapping[str, Any]) -> Table:
     """One row for each minimum: estimate, interval, resolution (nats), effective and uncrossed directions."""
     header = ("minimum", "log E[r^n]", "95 % interval", "resolution", "effective directions", "never crossed")
     has_volume = "log_volume_values" in results
+    drawn = results["num_directions"]
     rows = []
     for i, name in enumerate(_names(results)):
         low, high = results["log_exp_r_n_ci"][i]
@@ -53,7 +54,7 @@ def table(results: Mapping[str, Any]) -> Table:
             _nats(results["log_exp_r_n_values"][i]),
             f"{_nats(low)} … {_nats(high)}" if high > -math.inf else "",
             _small(results["log_exp_r_n_resolution"][i]),
-            f"{results['effective_directions'][i]:.1f} of {results['num_directions']:,}",
+            f"{results['effective_directions'][i]:.1f} of {drawn[i] if isinstance(drawn, list) else drawn:,}",
             f"{results['num_censored'][i]:,}",
         )
         rows.append((*row, _nats(results["log_volume_values"][i])) if has_volume else row)
@@ -142,7 +143,9 @@ def _doubt(results: Mapping[str, Any], i: int, name: str) -> str:
 
 
 def _names(results: Mapping[str, Any]) -> list[str]:
-    """``+540`` for additional samples, ``batch_size 100`` for anything else that varies."""
+    """``+540`` for additional samples, ``batch_size 100`` for anything else; ``names`` if given."""
+    if "names" in results:
+        return list(results["names"])
     key = results.get("key", ADDITIONAL)
     values = results.get("key_values", results["model_data_levels"])
     return [f"+{value:,}" if key == ADDITIONAL else f"{key} {value}" for value in values]

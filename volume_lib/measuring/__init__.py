@@ -1,0 +1,8 @@
+"""The front door: one model, one loss, some data → its :class:`Volume`, in memory."""
+
+from volume_lib._lazy import lazy
+
+__getattr__, __all__ = lazy(
+    __name__,
+    {"measure": "measure", "record": "Volume", "comparison": "Comparison compare"},
+)
