@@ -16,8 +16,18 @@ import torch
 from typer.testing import CliRunner
 
 from volume_lib import batch, sources, storage
-from volume_lib.batch import belongings, folders, notebooks, runner, steps
-from volume_lib.batch.resources import Resources
+from volume_lib.batch import (
+    belongings,
+    cluster,
+    folders,
+    locks,
+    notebooks,
+    resources,
+    runner,
+    steps,
+    worker,
+)
+from volume_lib.batch.resources import Place, Resources
 from volume_lib.cli import app
 from volume_lib.errors import InputError
 from volume_lib.experiment.file import read_experiment
@@ -448,3 +458,70 @@ def call(*words) -> tuple[int, str]:
     result = CliRunner().invoke(app, [str(word) for word in words])
     assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
     return result.exit_code, result.output
+
+
+# --- the machine
+
+
+def test_a_lock_that_is_a_link_or_somebodys_file_is_not_written(tmp_path):
+    outside = tmp_path / "outside"
+    for name, place in {
+        "symbolic": lambda at: at.symlink_to(outside),
+        "hard": lambda at: at.hardlink_to(outside),
+        "file": lambda at: at.write_text("mine"),
+        "pipe": os.mkfifo,
+    }.items():
+        outside.write_text("mine")
+        folder = tmp_path / name
+        folder.mkdir()
+        place(folder / ".lock")
+        with (
+            pytest.raises(InputError, match=r"\.lock: is no lock of this package"),
+            locks.lock(folder, "test"),
+        ):
+            pass
+        assert outside.read_text() == "mine" and os.path.lexists(folder / ".lock")
+        assert not locks.is_held(folder)
+
+
+def test_a_worker_that_replaces_another_has_its_share():
+    order = worker.Order("launch", {"tls://h:1": Place(2, 1), "0": Place(2, 1)}, False, None)
+    assert order.place_of("tls://h:1", "0", 1) == order.place_of("tls://h:9", "0", 1) == Place(2, 1)
+    assert order.place_of("tls://h:9", "another", 1).threads <= 2
+
+
+def test_shared_memory_that_cannot_be_written_is_one_line(monkeypatch):
+    class Broken:
+        def Lock(self):
+            raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr(cluster.multiprocessing, "get_context", lambda kind: Broken())
+    with pytest.raises(InputError, match=r"/dev/shm: cannot be written to \(Read-only file system\)"):
+        cluster._local_cluster(1)
+
+
+def test_nobody_else_connects_to_local_workers():
+    import distributed
+
+    with cluster._local_cluster(1) as local:
+        assert local.scheduler_address.startswith("tls://")
+        for address in (local.scheduler_address, local.scheduler_address.replace("tls", "tcp")):
+            with pytest.raises((OSError, TypeError, ValueError, RuntimeError)):
+                distributed.Client(address, timeout="2s")
+        with distributed.Client(local) as client:
+            assert client.submit(sum, [1, 2]).result(timeout=20) == 3
+            name = [said["name"] for said in client.run(resources.describe, ".").values()]
+            assert name == [0]
+
+
+def test_a_run_folder_that_is_a_link_finds_its_problem(tmp_path, monkeypatch):
+    path = tmp_path / "e" / "mine.py"
+    path.parent.mkdir()
+    path.write_text(OWN.format(helper="math").replace("math.SCALE", "1"))
+    (tmp_path / "disk").mkdir()
+    run = tmp_path / "e" / "model_0_data_0"
+    run.symlink_to(tmp_path / "disk")
+    assert get_problem("mine.py:Mine", run).num_classes == 2
+    monkeypatch.chdir(run)
+    monkeypatch.setenv("PWD", str(run))
+    assert get_problem("mine.py:Mine").num_classes == 2

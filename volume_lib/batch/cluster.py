@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import multiprocessing
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -48,9 +49,15 @@ def connected(
 
 
 def _local_cluster(workers: int) -> Any:
+    """Workers behind TLS, with keys made for this run and kept in memory: nobody else on this machine can
+    connect to the scheduler's port. A scheduler of one's own (``--scheduler tls://…``) takes its keys from
+    Dask's configuration, ``distributed.comm.tls``."""
     import distributed
 
+    _check_shared_memory()
     return distributed.LocalCluster(
+        protocol="tls://",
+        security=distributed.Security.temporary(),
         n_workers=workers,
         threads_per_worker=1,
         memory_limit=0,  # what needs memory is the kernel, which Dask does not see
@@ -58,6 +65,17 @@ def _local_cluster(workers: int) -> Any:
         silence_logs=logging.CRITICAL,
         preload=["volume_lib.batch.worker"],
     )
+
+
+def _check_shared_memory() -> None:
+    """InputError where processes cannot share what they need to wait for each other."""
+    try:
+        multiprocessing.get_context("spawn").Lock()
+    except OSError as error:
+        raise InputError(
+            f"/dev/shm: cannot be written to ({error.strerror or error}), and local workers need it; make it "
+            "writable, or give --scheduler"
+        ) from error
 
 
 def _shares(client: Client, experiment: Experiment) -> dict[str, Place]:
@@ -76,4 +94,7 @@ def _shares(client: Client, experiment: Experiment) -> dict[str, Place]:
             raise InputError(f"worker {address}: does not see {experiment.folder}, which must be shared")
         if address in slots:  # it may have gone in between
             workers[address] = {**answer, "host": get_address_host(address), "slots": slots[address]}
-    return places(workers)
+    shares = places(workers)
+    # a worker that its nanny starts again has the name of the one that died, at another address
+    names = {address: str(said[address]["name"]) for address in shares}
+    return {**{names[address]: place for address, place in shares.items()}, **shares}

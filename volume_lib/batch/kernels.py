@@ -88,13 +88,17 @@ class Execution:
 
         class Kernel(_ThisInterpreter):
             async def start_kernel(self, **kwargs: Any) -> None:
-                kwargs |= {"env": execution.environment, "stdout": stderr, "stderr": stderr}
+                kwargs |= {
+                    "env": {**execution.environment, "PWD": str(execution.path.absolute().parent)},
+                    "stdout": stderr,
+                    "stderr": stderr,
+                }
                 await super().start_kernel(**kwargs, pass_fds=execution.inherit)
                 execution.process = self.provisioner.process
                 if execution.stopped.is_set():
                     execution.stop()
 
-        path = str(self.path.resolve())
+        path = str(self.path.absolute())
         escaped = path.replace("{", "{{").replace("}", "}}")  # papermill formats paths
         execute_notebook(
             escaped,
@@ -105,7 +109,7 @@ class Execution:
             kernel_manager_class=Kernel,
             shutdown_kernel="immediate",
             # not papermill's cwd, which moves the whole process and with it the other threads' notebooks
-            resources={"metadata": {"path": str(self.path.resolve().parent)}},
+            resources={"metadata": {"path": str(self.path.absolute().parent)}},
         )
 
     def _told_of_death(self, error: Exception, stderr: Any) -> tuple[str, str]:

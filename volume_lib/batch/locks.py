@@ -13,6 +13,7 @@ import getpass
 import json
 import os
 import socket
+import stat
 import time
 from collections.abc import Callable, Iterator
 from datetime import datetime
@@ -22,6 +23,10 @@ from volume_lib.errors import InputError
 
 FILE_NAME = ".lock"
 _POLL = 0.1
+_LARGEST = 10_000
+_CAREFUL = os.O_NOFOLLOW | os.O_NONBLOCK
+"""Links are not followed, and a pipe is not waited for."""
+_NOT_OURS = "{}: is no lock of this package (a link, or somebody's file); it stays as it is, move it away"
 
 
 class Held(Exception):
@@ -67,8 +72,10 @@ def lock(
 def _try(path: Path) -> int | None:
     """The descriptor of the locked file; None if somebody else has it."""
     try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | _CAREFUL, 0o666)
     except OSError as error:
+        if path.is_symlink() or (path.exists() and not path.is_file()):
+            raise InputError(_NOT_OURS.format(path)) from error
         raise InputError(f"{path.parent}: cannot be written to: {os.strerror(error.errno)}") from error
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -78,15 +85,27 @@ def _try(path: Path) -> int | None:
         os.close(descriptor)
         return None
     if _is_still(path, descriptor):
+        if not _is_ours(descriptor):
+            os.close(descriptor)
+            raise InputError(_NOT_OURS.format(path))
         return descriptor
     os.close(descriptor)  # its last holder removed the file between our opening and locking it
     return _try(path)
 
 
+def _is_ours(descriptor: int) -> bool:
+    """Whether an open file is a lock that may be written: a plain file of one name, with our words."""
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode) or status.st_nlink != 1 or status.st_size > _LARGEST:
+        return False
+    content = os.pread(descriptor, _LARGEST, 0)
+    return not content or content.startswith(b'{"pid": ')
+
+
 def is_held(folder: str | Path) -> bool:
     """Whether somebody holds ``<folder>/.lock`` now."""
     try:
-        descriptor = os.open(Path(folder) / FILE_NAME, os.O_RDONLY)
+        descriptor = os.open(Path(folder) / FILE_NAME, os.O_RDONLY | _CAREFUL)
     except OSError:
         return False
     try:

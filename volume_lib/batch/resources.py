@@ -61,9 +61,10 @@ def visible_devices() -> list[str]:
     return sorted((path.name.removeprefix("nvidia") for path in Path("/dev").glob("nvidia[0-9]*")), key=int)
 
 
-def describe(folder: str) -> dict[str, Any]:
+def describe(folder: str, dask_worker: Any = None) -> dict[str, Any]:
     """What a worker says of itself: whether it sees the experiment, and what its machine has."""
     return {
+        "name": getattr(dask_worker, "name", ""),
         "sees": Path(folder).is_dir(),
         "version": __version__,
         "cores": cores(),

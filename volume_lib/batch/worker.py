@@ -30,15 +30,22 @@ class Order:
     data: str = ""
     """What the problem's data are, as the launcher found them."""
 
+    def place_of(self, address: str, name: str, slots: int) -> Place:
+        """The share of a worker: its own, or that of the one of its name that died. One that came later has
+        no more threads than any other of the same machine."""
+        if place := self.shares.get(address) or self.shares.get(name):
+            return place
+        host = address.rpartition(":")[0]
+        beside = [place.threads for other, place in self.shares.items() if other.rpartition(":")[0] == host]
+        return Place(min([max(1, cores() // slots), *beside]))
+
     @contextlib.contextmanager
     def at_work(self) -> Iterator[Resources]:
         """Hold a slot of this worker."""
         from distributed import get_worker
 
         here = get_worker()
-        place = self.shares.get(here.address)
-        if place is None:  # it came later
-            place = Place(max(1, cores() // here.state.nthreads))
+        place = self.place_of(here.address, str(here.name), here.state.nthreads)
         slot = _slots.take()
         try:
             yield replace(resources_of(place, slot), data_root=self.data_root)

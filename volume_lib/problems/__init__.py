@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import importlib.util
 import inspect
+import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -51,7 +53,7 @@ def get_problem(name: str | Mapping[str, Any] | Problem, base_dir: Path | None =
     name, arguments = problem_parts(text)
     file_name, separator, class_name = name.partition(":")
     if separator:
-        return _user_problem(file_name, class_name, Path(base_dir or ".").resolve(), arguments, text)
+        return _user_problem(file_name, class_name, _place(base_dir), arguments, text)
     if name not in _PROBLEMS:
         known = ", ".join(_PROBLEMS)
         raise InputError(
@@ -76,6 +78,19 @@ def _built(kind: type[Problem], arguments: dict[str, Any], text: str) -> Problem
     if arguments:
         problem.name = text
     return problem
+
+
+def _place(base_dir: Path | None) -> Path:
+    return Path(base_dir).absolute() if base_dir else working_directory()
+
+
+def working_directory() -> Path:
+    """The working directory by the name that it was entered by, links and all, where ``PWD`` says it."""
+    named = Path(os.environ.get("PWD", ""))
+    with contextlib.suppress(OSError):
+        if named.is_absolute() and named.samefile("."):
+            return named
+    return Path.cwd()
 
 
 def _user_problem(
