@@ -11,7 +11,7 @@ from volume_lib import storage
 from volume_lib.errors import InputError
 from volume_lib.experiment.file import parse_experiment
 from volume_lib.problems import get_problem
-from volume_lib.problems.splits import make_dataset
+from volume_lib.problems.splits import make_dataset, noise_inputs
 from volume_lib.records import problem_parts, problem_text
 from volume_lib.training.runs import train_models
 
@@ -133,3 +133,31 @@ def test_any_context_of_text():
     except InputError:
         pytest.skip("no text here")
     assert data.x_train.shape[1] == 256 and torch.equal(data.x_train[0, 1:], data.y_train[0, :-1])
+
+
+# ---- the split
+
+
+def test_a_seed_of_its_own_draws_the_additional_samples_alone():
+    problem = get_problem("swiss_roll")
+    sizes = {"base_data_size": 6, "dataset_quantities": [0, 9], "data_seed": 3}
+    plain = make_dataset(problem, **sizes)
+    others = [make_dataset(problem, **sizes, additional_seed=seed) for seed in (1, 1, 2)]
+    for other in others:
+        assert torch.equal(other.x_base_train, plain.x_base_train)
+        base = {tuple(x) for x in other.x_base_train.tolist()}
+        assert not base & {tuple(x) for x in other.x_additional.tolist()}
+    assert torch.equal(others[0].x_additional, others[1].x_additional)
+    assert not torch.equal(others[0].x_additional, others[2].x_additional)
+    assert torch.equal(make_dataset(problem, **sizes, additional_seed=None).x_additional, plain.x_additional)
+
+
+def test_noise_of_global_moments():
+    x = torch.cat([torch.full((50, 1), -3.0), torch.full((50, 1), 5.0)], dim=1)  # mean 1, deviation 4
+    generator = torch.Generator().manual_seed(0)
+    noise = noise_inputs(x, 20_000, generator, "global")
+    assert noise.mean(dim=0).tolist() == pytest.approx([1, 1], abs=0.15)
+    assert noise.std(dim=0).tolist() == pytest.approx([4, 4], rel=0.03)
+    assert noise_inputs(x, 5, generator).tolist() == [[-3.0, 5.0]] * 5
+    with pytest.raises(InputError, match="noise_moments"):
+        noise_inputs(x, 5, generator, "each")

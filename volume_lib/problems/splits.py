@@ -31,6 +31,8 @@ def make_dataset(
     test_size: int | None = None,
     base_imbalance: Mapping[str, Any] | None = None,
     additional_imbalance: Mapping[str, Any] | None = None,
+    additional_seed: int | None = None,
+    noise_moments: str = "channel",
 ) -> Dataset:
     """Split ``problem``'s data: the base samples, then as many additional ones as the largest level needs.
 
@@ -45,7 +47,9 @@ def make_dataset(
     ``base_imbalance`` and ``additional_imbalance``, ``{"labels": [0, 1], "ratio": 0.9}``, ask that the share
     ``ratio`` of the samples carry one of these (true) labels. Among the first k additional samples, for
     every k and so at every level, their number is the whole number nearest to ``ratio``·k; of the
-    base samples likewise. ``test_size`` keeps that many test samples, the same ones for every seed.
+    base samples likewise. ``additional_seed`` draws the additional samples anew while the base samples stay
+    those of ``data_seed``. ``noise_moments``: ``"channel"`` or ``"global"`` (:func:`noise_inputs`).
+    ``test_size`` keeps that many test samples, the same ones for every seed.
 
     Raises InputError when more samples are asked for than there are, or levels do not increase.
     """
@@ -63,8 +67,11 @@ def make_dataset(
     order = torch.randperm(len(data.x_train), generator=generator)
     base = _take(order, data.y_train, base_data_size, base_imbalance, "base_data_size", "base_imbalance")
     x_base, y_base = data.x_train[base], data.y_train[base]
+    if additional_seed is not None:
+        generator = torch.Generator().manual_seed(additional_seed)
+        order = torch.randperm(len(data.x_train), generator=generator)
     if dataset_type == "noise":
-        x_additional = noise_inputs(data.x_train, levels[-1], generator)
+        x_additional = noise_inputs(data.x_train, levels[-1], generator, noise_moments)
         y_like = data.y_train[:1].repeat_interleave(levels[-1], dim=0)
         if kind_of(data.y_train) != "classes":  # drawn from all, as nothing else says what a target can be
             y_like = data.y_train[torch.randint(len(data.y_train), (levels[-1],), generator=generator)]
@@ -95,17 +102,20 @@ def check_levels(dataset_quantities: Sequence[int]) -> list[int]:
     return levels
 
 
-def noise_inputs(x: Tensor, size: int, generator: torch.Generator) -> Tensor:
+def noise_inputs(x: Tensor, size: int, generator: torch.Generator, moments: str = "channel") -> Tensor:
     """(size, ...) independent noise with the mean and variance of ``x`` (N, ...).
 
     Floating-point inputs: normal, with the moments of each index of dimension 1 (an image's channel, a
-    vector's entry). Whole numbers (tokens): each drawn from all the entries of ``x``, with replacement.
+    vector's entry); with ``moments="global"`` those of all entries together. Whole numbers
+    (tokens): each drawn from all the entries of ``x``, with replacement.
     """
     shape = (size, *x.shape[1:])
     if not x.is_floating_point():
         entries = x.flatten()
         return entries[torch.randint(len(entries), shape, generator=generator)]
-    others = [d for d in range(x.ndim) if d != 1]
+    if moments not in ("channel", "global"):
+        raise InputError(f'noise_moments "{moments}": "channel" or "global"')
+    others = [d for d in range(x.ndim) if d != 1 or moments == "global"]
     std, mean = torch.std_mean(x, dim=others, keepdim=True, correction=0)
     return torch.randn(shape, generator=generator, dtype=x.dtype).mul_(std).add_(mean)
 
