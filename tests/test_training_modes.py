@@ -10,11 +10,13 @@ import torch
 from torch import nn
 
 from volume_lib import storage
+from volume_lib.cutoffs import loss_against_data, test_accuracies
 from volume_lib.errors import InputError
 from volume_lib.problems.base import Problem
 from volume_lib.problems.networks import CNN, GPT, MLP
 from volume_lib.problems.splits import make_dataset
-from volume_lib.records import Data
+from volume_lib.records import Data, TrainedModel
+from volume_lib.training.fit import unfitted
 from volume_lib.training.loop import Trainee, epoch_orders
 from volume_lib.training.modes import seed_of_draws
 from volume_lib.training.optimizers import OPTIMIZERS
@@ -465,3 +467,38 @@ def test_inputs_of_another_precision_are_taken_to_the_networks(tmp_path, monkeyp
     monkeypatch.setattr(Toy, "load", doubled)
     for a, b in zip(train(Small, tmp_path / "double"), plain, strict=True):
         torch.testing.assert_close(vector(a.model), vector(b.model))
+
+
+# ---- the end of a training
+
+
+def test_networks_that_did_not_fit_are_named_at_the_end(tmp_path, capsys):
+    found = train(Small, tmp_path, target_train_loss=1e-6, epochs=2)
+    told = capsys.readouterr().out
+    for model in found:
+        assert f"{model.key} {model.value} (training loss {model.train_loss[-1]:.3g})" in told
+    assert "did not fit: " in told and "above target_train_loss 1e-06" in told
+    assert unfitted(found, 1e-6) == {f"additional {m.value}": m.train_loss[-1] for m in found}
+    train(Small, tmp_path, target_train_loss=1e-6, epochs=2, loss_thresholds=[0.1, 50.0])  # below the largest
+    assert "did not fit" not in capsys.readouterr().out
+    train(Small, tmp_path, target_train_loss=1e-6, epochs=2, loss_thresholds=[1e-5, 1e-4])
+    assert "above the largest loss threshold 0.0001: no volume there" in capsys.readouterr().out
+    assert unfitted(found) == {} and unfitted(found, 0.1, [50.0]) == {}
+
+
+def test_curves_against_data_leave_the_data_alone():
+    x, y = dataset().upto(6)
+    before = dataset()
+    tables = []
+    for kind in (InPlace, OutOfPlace):
+        data, curves = (
+            dataset(),
+            {name: [1.0] for name in ("train_loss", "test_loss", "train_accs", "test_accs")},
+        )
+        model = PROBLEM.build_model({}, 3, kind.__name__).eval()
+        found = TrainedModel(model, kind.__name__, {}, 3, "toy", "data", 0, **curves)
+        first = loss_against_data(PROBLEM, [found, found], data)
+        accuracies = [test_accuracies(PROBLEM, [found], data)[1] for _ in range(2)]
+        assert torch.equal(data.x_test, before.x_test) and accuracies[0] == accuracies[1]
+        tables.append(first["Model_0"]["loss_curve"])
+    assert tables[0] == pytest.approx(tables[1], rel=1e-6) and len(tables[0]) == len(x) == len(y)

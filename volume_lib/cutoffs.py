@@ -109,13 +109,16 @@ def _evaluate(
     """Per-sample losses and accuracies, both (N,) float64."""
     import torch
 
+    from volume_lib.abilities import fitting
+
     device = next(model.parameters()).device
     losses, corrects = [], []
     with torch.no_grad():
         for start in range(0, len(x), batch_size):
             batch = slice(start, start + batch_size)
             targets = y[batch].to(device)
-            outputs = model(x[batch].to(device))
+            # a copy, as a network may change what it is given
+            outputs = model(fitting(model, x[batch].clone().to(device)))
             losses.append(problem.per_sample_loss(outputs, targets).double().cpu())
             corrects.append(problem.correct(outputs, targets).double().cpu())
     return torch.cat(losses).numpy(), torch.cat(corrects).numpy()

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from tqdm import tqdm
 
 from volume_lib import storage
 from volume_lib.abilities import few, fitting
@@ -18,6 +19,8 @@ from volume_lib.errors import InputError
 from volume_lib.problems.base import Problem
 from volume_lib.progress import Bar
 from volume_lib.records import Dataset, TrainedModel
+from volume_lib.thresholds import check_thresholds
+from volume_lib.training.fit import unfitted_line
 from volume_lib.training.loop import Fit, Settings, Trainee
 from volume_lib.training.modes import Mode, check_training, stack_together
 from volume_lib.training.plan import Plan, Wanted, warn_of_strangers
@@ -46,6 +49,7 @@ def train_models(
     vary: str | None = None,
     values: Sequence[int] | None = None,
     checkpoints: Mapping[Any, str | Path] | None = None,
+    loss_thresholds: Sequence[float] | None = None,
     joint: bool | str = "auto",
     device: str = "auto",
 ) -> list[TrainedModel]:
@@ -65,6 +69,8 @@ def train_models(
     - ``sam_rho`` > 0 is sharpness-aware minimisation of that radius, ``sam_adaptive`` its adaptive form.
     - ``checkpoints``: level (or other value) → file with weights that were trained elsewhere: these models
       are imported (:mod:`volume_lib.training.imports`), the others trained.
+    - ``loss_thresholds`` of the sweep to come: models that end above the largest (without any: above
+      ``target_train_loss``) are named in a line at the end (:mod:`volume_lib.training.fit`).
     - ``joint``: whether to train models side by side; ``"auto"`` does so where it is faster.
     - ``device``: ``"auto"`` is the GPU if there is one.
 
@@ -87,7 +93,13 @@ def train_models(
 
         plan.check()
         import_models(plan, dataset, model_seed, checkpoints, folder)
-    return train_runs(plan, [Run(dataset, model_seed, folder)], joint=joint, device=device)[0]
+    for threshold in loss_thresholds or ():
+        check_thresholds(threshold, None)
+    models = train_runs(plan, [Run(dataset, model_seed, folder)], joint=joint, device=device)[0]
+    line = unfitted_line(models, target_train_loss, loss_thresholds)
+    if line:
+        tqdm.write(line)
+    return models
 
 
 @dataclass(frozen=True)
