@@ -32,6 +32,10 @@ _PROBLEMS = {
 }
 
 
+_WITH_ARGUMENTS = {"image_folder": ("image_folder", "ImageFolder")}
+"""Problems that are nothing without their arguments."""
+
+
 def problem_names() -> list[str]:
     """The names that :func:`get_problem` knows without a file."""
     return list(_PROBLEMS)
@@ -54,13 +58,14 @@ def get_problem(name: str | Mapping[str, Any] | Problem, base_dir: Path | None =
     file_name, separator, class_name = name.partition(":")
     if separator:
         return _user_problem(file_name, class_name, _place(base_dir), arguments, text)
-    if name not in _PROBLEMS:
-        known = ", ".join(_PROBLEMS)
+    shipped = _PROBLEMS | _WITH_ARGUMENTS
+    if name not in shipped:
+        known = ", ".join(shipped)
         raise InputError(
-            f'problem "{name}" is unknown{near_match(name, _PROBLEMS)}; known: {known}, '
+            f'problem "{name}" is unknown{near_match(name, shipped)}; known: {known}, '
             "or a file of your own as my_problem.py:MyProblem"
         )
-    module, class_name = _PROBLEMS[name]
+    module, class_name = shipped[name]
     kind = getattr(importlib.import_module(f"volume_lib.problems.{module}"), class_name)
     return _built(kind, arguments, text)
 
@@ -74,6 +79,12 @@ def _built(kind: type[Problem], arguments: dict[str, Any], text: str) -> Problem
             raise InputError(
                 f'problem "{text}": no argument {argument}{near_match(argument, known)}; {takes}'
             )
+    parameters = inspect.signature(kind).parameters
+    missing = [key for key in known if parameters[key].default is inspect.Parameter.empty]
+    if missing and not set(missing) <= set(arguments):
+        raise InputError(
+            f'problem "{text}": needs {", ".join(missing)}, as {{name: {text}, {missing[0]}: …}}'
+        )
     problem = kind(**arguments)
     if arguments:
         problem.name = text
