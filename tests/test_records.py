@@ -6,6 +6,7 @@ import copy
 import json
 import math
 import os
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from volume_lib import batch, sources, storage
 from volume_lib.batch import (
     belongings,
     cluster,
+    engine,
     folders,
     locks,
     notebooks,
@@ -525,3 +527,44 @@ def test_a_run_folder_that_is_a_link_finds_its_problem(tmp_path, monkeypatch):
     monkeypatch.chdir(run)
     monkeypatch.setenv("PWD", str(run))
     assert get_problem("mine.py:Mine").num_classes == 2
+
+
+# --- the page
+
+
+def test_a_page_passes_no_script_on_and_takes_other_tools_metadata():
+    from nbformat import v4
+
+    from volume_lib.batch.page import page_of
+
+    bad = "<script>alert('caught')</script><img src=x onerror=\"alert('caught')\"><b>kept words</b>"
+    outputs = [
+        v4.new_output("display_data", data={name: bad})
+        for name in ("text/html", "text/markdown", "image/svg+xml", "application/javascript", "image/png")
+    ]
+    outputs += [v4.new_output("stream", text=bad), v4.new_output("display_data", data={"text/latex": bad})]
+    outputs.append(
+        v4.new_output("display_data", data={"image/png": "QUJD"}, metadata={"image/png": {"alt": bad}})
+    )
+    outputs.append(v4.new_output("display_data", data={"image/png": "\"><script>alert('caught')</script>"}))
+    notebook = v4.new_notebook(cells=[v4.new_markdown_cell(bad), v4.new_code_cell("1", outputs=outputs)])
+    notebook.metadata["widgets"] = {"application/other": {"version": 1}}
+    notebook.metadata["title"] = bad
+    page = page_of(notebook, f"name {bad}")
+    assert "kept words" in page and "base64,QUJD" in page
+    assert "<script>alert('caught')" not in page
+    assert not re.search(r"<[^>]*\sonerror\s*=", page)
+
+
+def test_a_batch_that_fails_does_not_end_at_its_total(tmp_path, monkeypatch):
+    seen = []
+
+    class Seen(engine.Bar):
+        def close(self):
+            seen.append((self.n, self.total, self.stopped))
+            super().close()
+
+    monkeypatch.setattr(engine, "Bar", Seen)
+    first_job(tmp_path, "train", "1 / 0")
+    report = batch.run(tmp_path, steps=["train", "cutoff", "perturb"], workers=1)
+    assert (0, 3, True) in seen and str(report).count("blocked") == 2  # the count, and one line for the run

@@ -8,6 +8,7 @@ a scheduler's address differ in how the client is made and in nothing else.
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import queue
 import signal
@@ -24,6 +25,7 @@ from volume_lib.batch.check import check_against_data
 from volume_lib.batch.cluster import connected, default_workers
 from volume_lib.batch.data import loaded_data_digest
 from volume_lib.batch.locks import Held, lock
+from volume_lib.batch.notebooks import cells_done
 from volume_lib.batch.report import Report
 from volume_lib.batch.resources import Place
 from volume_lib.batch.runner import BLOCKED, FAILED, STOPPED, StepResult, stop_all
@@ -37,6 +39,9 @@ if TYPE_CHECKING:
 
 PATIENCE = 5.0
 """Seconds that running kernels get to end after an interruption."""
+
+LOOK_EVERY = 3.0
+"""Seconds between two looks into a notebook that is being executed."""
 
 
 def run(
@@ -101,6 +106,7 @@ class _Batch:
         self.order = worker.Order(self.launch, shares, how[0], os.environ.get("VOLUME_LIB_DATA"), how[1])
         self.finished: queue.SimpleQueue[Future] = queue.SimpleQueue()
         self.flying: dict[str, tuple[Future, Task]] = {}
+        self.looked: dict[int, tuple[float, str]] = {}
 
     def work(self) -> bool:
         """Give every task its result; whether it was interrupted."""
@@ -111,6 +117,8 @@ class _Batch:
                         raise KeyboardInterrupt
                     self._hand_out(bar)
                     self._collect(bar, timeout=0.5)
+                if not all(task.result.is_good for task in self.tasks):
+                    bar.stop()  # it counts what is done, and ends where that ends
                 return False
             except KeyboardInterrupt:
                 bar.write("stopping …")
@@ -149,13 +157,23 @@ class _Batch:
             self._finish(task, _result(future, task.job), bar)
         states = [task.result.state for task in self.tasks if task.result is not None]
         failed = states.count(FAILED) + states.count(BLOCKED)
-        names = [key.removesuffix(self.launch).strip() for key in self.flying]
+        names = [f"{task.job.name}{self._progress(task)}" for _, task in list(self.flying.values())[:4]]
         running = ", ".join(names[:3]) + (" …" if len(names) > 3 else "")
         bar.set_postfix_str(f"{failed} failed, running: {running or '–'}")
 
+    def _progress(self, task: Task) -> str:
+        """How far a step is, looked at every few seconds: the cells of its notebook that have ended."""
+        if task.index is not None:
+            return f" part {task.index}"
+        looked, told = self.looked.get(id(task), (-math.inf, ""))
+        if time.monotonic() - looked > LOOK_EVERY:
+            told = cells_done(task.job.notebook)
+            self.looked[id(task)] = time.monotonic(), told
+        return told
+
     def _finish(self, task: Task, result: StepResult, bar: Bar) -> None:
         task.result = result
-        if task.index is None:
+        if task.index is None and result.is_good:
             bar.update()
         if result.state == FAILED:
             bar.write(f"failed   {result.job.name}: {result.cell}: {result.error}")

@@ -176,6 +176,18 @@ def _is_as(notebook: dict[str, Any], name: str) -> bool:
     return told in (cells_digest(notebook), sources_digest_of(notebook))
 
 
+def cells_done(path: Path) -> str:
+    """``" 3/8"``: code cells of a notebook in execution that have ended, of all; or empty."""
+    try:
+        notebook = read_notebook(path)
+    except InputError:
+        return ""
+    cells = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"] if notebook else []
+    told = [cell["metadata"].get("papermill") for cell in cells]
+    ended = sum(isinstance(entry, dict) and bool(entry.get("end_time")) for entry in told)
+    return f" {ended}/{len(cells)}" if cells else ""
+
+
 def warned(notebook: dict[str, Any]) -> list[str]:
     """The warnings that a notebook printed, once each."""
     found = []

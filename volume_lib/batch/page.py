@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
+from html import escape
 from pathlib import Path
+from typing import Any
 
 from volume_lib import storage
 from volume_lib.analysis import load_experiment
@@ -21,7 +24,6 @@ def html_page(folder: str | Path, out: str | Path | None = None, *, code: bool =
     experiment.yaml, are executed each time. Raises :class:`InputError` where there is nothing to analyse or
     a cell of the analysis fails.
     """
-    from nbconvert import HTMLExporter
     from nbformat import read
 
     folder = Path(folder)
@@ -33,12 +35,58 @@ def html_page(folder: str | Path, out: str | Path | None = None, *, code: bool =
             raise InputError(str(report))
     else:
         _execute(notebook)
-    exporter = HTMLExporter(exclude_input=not code, exclude_input_prompt=True, exclude_output_prompt=True)
-    resources = {"metadata": {"name": experiment.name}}
-    content, _ = exporter.from_notebook_node(read(notebook, as_version=4), resources)
+    content = page_of(read(notebook, as_version=4), experiment.name, code=code)
     out = Path(out) if out is not None else storage.analysis_dir(folder) / "report.html"
     storage.write_bytes(out, content.encode())
     return out
+
+
+def page_of(notebook: Any, name: str, *, code: bool = False) -> str:
+    """The HTML of an executed notebook: its text, and of its outputs what no browser runs.
+
+    Figures are images, tables are cleaned of scripts and handlers, all else is plain text. What other tools
+    left in the metadata, such as the states of their widgets, is not looked at.
+    """
+    from nbconvert import HTMLExporter
+
+    exporter = HTMLExporter(
+        exclude_input=not code, exclude_input_prompt=True, exclude_output_prompt=True, sanitize_html=True
+    )
+    html, _ = exporter.from_notebook_node(_harmless(notebook), {"metadata": {"name": escape(name)}})
+    return html
+
+
+def _harmless(notebook: Any) -> Any:
+    """A new notebook of the same cells, without metadata, and with harmless outputs."""
+    from nbformat import v4
+
+    cells = []
+    for cell in notebook.cells:
+        if cell.cell_type == "markdown":
+            cells.append(v4.new_markdown_cell(cell.source))
+        elif cell.cell_type == "code":
+            outputs = [new for output in cell.outputs if (new := _harmless_output(output)) is not None]
+            cells.append(v4.new_code_cell(cell.source, outputs=outputs))
+    return v4.new_notebook(cells=cells)
+
+
+def _harmless_output(output: Any) -> Any:
+    from nbformat import v4
+
+    kind = output.output_type
+    if kind == "stream":
+        return v4.new_output("stream", name="stdout", text=str(output.get("text", "")))
+    if kind not in ("display_data", "execute_result"):
+        return None
+    data = {name: value for name, value in output.get("data", {}).items() if _is_harmless(name, value)}
+    return v4.new_output("display_data", data=data) if data else None
+
+
+def _is_harmless(name: str, value: Any) -> bool:
+    """Images that are nothing else, and text that the exporter escapes or cleans."""
+    if name in ("image/png", "image/jpeg"):
+        return isinstance(value, str) and re.fullmatch(r"[A-Za-z0-9+/=\s]*", value) is not None
+    return name in ("text/plain", "text/html", "text/markdown") and isinstance(value, str)
 
 
 def _execute(notebook: Path) -> None:
