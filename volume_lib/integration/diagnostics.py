@@ -13,7 +13,7 @@ def standard_error(series: np.ndarray) -> float:
     The larger of two: from the effective number of samples within chains, and from the spread between the
     chains' own means, which sees what the chains do not mix.
     """
-    moves, chains = series.shape
+    chains = series.shape[1]
     spread = float(series.std())
     if not spread > 0:
         return 0.0
@@ -25,7 +25,8 @@ def standard_error(series: np.ndarray) -> float:
 
 
 def effective_samples(series: np.ndarray) -> float:
-    """Effective sample size of ``series`` (moves, chains), at least 1 for each chain, at most their number."""
+    """Effective sample size of ``series`` (moves, chains), at least 1 for each chain, at most their
+    number."""
     from arviz_stats.base import array_stats
 
     moves, chains = series.shape

@@ -62,13 +62,15 @@ def integrate(
     ``reset_parameters`` cannot); ``region``: ``visible`` or ``connected``; ``parameters``: which parameters
     move, as :func:`volume_lib.parameters.choose` takes them (default: those that require a gradient).
 
-    Effort: ``minutes`` of wall-clock time, ``gap`` between the passes in nats, ``gradients`` of one chain (repeatable,
-    unlike minutes); the first that is reached ends it, and without any of them a converged result or 5 minutes.
-    ``resume``: a record, its state, or a file: the file is written at every point of the path, and read first if
-    it is there, so that an interrupted call goes on; more effort continues from where it was.
+    Effort: ``minutes`` of wall-clock time, ``gap`` between the passes in nats, ``gradients`` of one chain
+    (repeatable, unlike minutes); the first that is reached ends it, and without any of them a converged
+    result or 5 minutes. ``resume``: a record, its state, or a file: the file is written at every point of the
+    path, and read first if it is there, so that an interrupted call goes on; more effort continues from where
+    it was.
 
-    ``chains`` walk together; memory is about ``chains·n·20`` numbers, and 64 gradients of n more. ``preconditioner``: ``fisher`` or
-    ``width``. ``rays``: the same quantity by rays, to stand beside. ``options``: the sampler's own.
+    ``chains`` walk together; memory is about ``(20·chains + points)·n`` numbers. ``preconditioner``:
+    ``fisher`` or ``width``. ``rays``: the same quantity by rays, to stand beside. ``options``: the sampler's
+    own.
 
     Raises :class:`InputError` for anything impossible, before the first move.
     """
@@ -84,7 +86,13 @@ def integrate(
     landscape = Visible(target) if region == "visible" else target
     generator = torch.Generator(place).manual_seed(seed)
     file = Path(resume) if isinstance(resume, (str, Path)) else None
-    identity = {"n": target.n, "threshold": threshold, "region": region, "chains": chains, "reference": found.name}
+    identity = {
+        "n": target.n,
+        "threshold": threshold,
+        "region": region,
+        "chains": chains,
+        "reference": found.name,
+    }
     walk = _load(resume, identity, generator, place) or Walk()
     bar = tqdm(desc="log mass", disable=not progress, unit=" gradients", leave=False)
 
@@ -111,8 +119,6 @@ def integrate(
                 runner.backwards(effort.deadline)
                 _note_round(runner)
                 after()
-            elif mass is None and effort.fresh(walk):
-                pass  # continued: what was finished is the round before
             mass = _record(runner, found, region, threshold, gap, rays)
             bar.set_description(f"log mass {mass.forward:,.0f} / {mass.backward:,.0f}")
             moves = effort.next_moves(walk, mass)
@@ -137,11 +143,9 @@ class _Effort:
         limit = MINUTES if self.free else minutes
         self.deadline = math.inf if limit is None else began + 60 * limit
 
-    def fresh(self, walk: Walk) -> bool:
-        return walk.done
-
     def next_moves(self, walk: Walk, mass: Mass) -> int | None:
-        """Moves of the next round, None to stop: a gap reached, or a budget that another round does not fit."""
+        """Moves of the next round, None to stop: a gap reached, or a budget that another round does not
+        fit."""
         if (self.gap is not None and mass.gap <= self.gap) or (self.free and mass.converged):
             return None
         last = walk.history[-1]
@@ -156,7 +160,12 @@ class _Effort:
 
 
 def _check_effort(minutes, gap, gradients, chains, preconditioner, threshold) -> None:
-    for name, value in (("minutes", minutes), ("gap", gap), ("gradients", gradients), ("threshold", threshold)):
+    for name, value in (
+        ("minutes", minutes),
+        ("gap", gap),
+        ("gradients", gradients),
+        ("threshold", threshold),
+    ):
         if value is not None and not (value > 0 and math.isfinite(value)):
             raise InputError(f"{name} {value}: must be a positive number")
     if not isinstance(chains, int) or chains < 2:
@@ -170,9 +179,15 @@ def _note_round(runner: Runner) -> None:
     fore, back, _, _ = runner.passes()
     before = [sum(row[key] for row in walk.history) for key in ("gradients", "seconds")]
     walk.history.append(
-        {"moves": walk.moves, "forward": fore.log_mass, "backward": back.log_mass, "beta": walk.beta,
-         "gradients": walk.spent - before[0], "seconds": max(walk.seconds - before[1], 1e-3)}
-    )  # fmt: skip
+        {
+            "moves": walk.moves,
+            "forward": fore.log_mass,
+            "backward": back.log_mass,
+            "beta": walk.beta,
+            "gradients": walk.spent - before[0],
+            "seconds": max(walk.seconds - before[1], 1e-3),
+        }
+    )
 
 
 def _refined(runner: Runner, mass: Mass) -> np.ndarray:
@@ -185,9 +200,13 @@ def _record(runner: Runner, found: Reference, region: str, threshold: float, gap
     walk, target = runner.walk, runner.target
     fore, back, forward, backward = runner.passes()
     rows = _path_rows(runner, fore, forward, backward)
-    low = min(fore.log_mass - 2.5 * fore.error - fore.spacing, back.log_mass - 2.5 * back.error - back.spacing)
-    high = max(fore.log_mass + 2.5 * fore.error + fore.spacing, back.log_mass + 2.5 * back.error + back.spacing)
-    share = visible_share(target, walk.final if hasattr(walk, "final") else walk.position)
+    low = min(
+        fore.log_mass - 2.5 * fore.error - fore.spacing, back.log_mass - 2.5 * back.error - back.spacing
+    )
+    high = max(
+        fore.log_mass + 2.5 * fore.error + fore.spacing, back.log_mass + 2.5 * back.error + back.spacing
+    )
+    share = visible_share(target, walk.end)
     middle, apart = (fore.log_mass + back.log_mass) / 2, abs(fore.log_mass - back.log_mass)
     wanted = gap if gap is not None else max(1.0, 0.01 * abs(middle))
     reasons = []
@@ -198,14 +217,31 @@ def _record(runner: Runner, found: Reference, region: str, threshold: float, gap
     if rows[-1]["rhat"] > 1.2:
         reasons.append(f"R-hat is {rows[-1]['rhat']:.2f} at k = 0")
     return Mass(
-        log_mass=middle, interval=(low, min(high, 0.0)), forward=fore.log_mass, backward=back.log_mass, gap=apart,
-        converged=not reasons, reason="; ".join(reasons), reference=found.name, region=region, rays=rays,
-        threshold=threshold, num_params=target.n, forward_error=fore.error, backward_error=back.error,
-        spacing=max(fore.spacing, back.spacing), rhat=max(row["rhat"] for row in rows),
-        ess=min(row["ess"] for row in rows), acceptance=min(row["acceptance"] for row in rows),
-        visible_share=share, path=rows, history=[dict(row) for row in walk.history], notes=found.notes,
-        gradients=walk.spent, seconds=walk.seconds,
-    )  # fmt: skip
+        log_mass=middle,
+        interval=(low, min(high, 0.0)),
+        forward=fore.log_mass,
+        backward=back.log_mass,
+        gap=apart,
+        converged=not reasons,
+        reason="; ".join(reasons),
+        reference=found.name,
+        region=region,
+        rays=rays,
+        threshold=threshold,
+        num_params=target.n,
+        forward_error=fore.error,
+        backward_error=back.error,
+        spacing=max(fore.spacing, back.spacing),
+        rhat=max(row["rhat"] for row in rows),
+        ess=min(row["ess"] for row in rows),
+        acceptance=min(row["acceptance"] for row in rows),
+        visible_share=share,
+        path=rows,
+        history=[dict(row) for row in walk.history],
+        notes=found.notes,
+        gradients=walk.spent,
+        seconds=walk.seconds,
+    )
 
 
 def _path_rows(runner: Runner, fore, forward, backward) -> list[dict[str, float]]:
@@ -217,11 +253,21 @@ def _path_rows(runner: Runner, fore, forward, backward) -> list[dict[str, float]
             [walk.forward[i][-per_pass:, :, 0], walk.backward[-1 - i][-per_pass:, :, 0]], axis=1
         )
         rows.append(
-            {"k": point.k, "beta": point.beta, "integrand": forward[i].value, "integrand_back": backward[i].value,
-             "error": forward[i].error, "error_back": backward[i].error, "contribution": float(fore.contributions[i]),
-             "loss": (forward[i].loss + backward[i].loss) / 2, "acceptance": walk.accepted[i][0],
-             "leaps": walk.accepted[i][1], "rhat": split_rhat(apart), "ess": effective_samples(both)}
-        )  # fmt: skip
+            {
+                "k": point.k,
+                "beta": point.beta,
+                "integrand": forward[i].value,
+                "integrand_back": backward[i].value,
+                "error": forward[i].error,
+                "error_back": backward[i].error,
+                "contribution": float(fore.contributions[i]),
+                "loss": (forward[i].loss + backward[i].loss) / 2,
+                "acceptance": walk.accepted[i][0],
+                "leaps": walk.accepted[i][1],
+                "rhat": split_rhat(apart),
+                "ess": effective_samples(both),
+            }
+        )
     return rows
 
 
@@ -239,10 +285,17 @@ def _state(walk: Walk, identity: dict[str, Any], generator: torch.Generator) -> 
             value = torch.from_numpy(value.copy())
         elif key in ("forward", "backward"):
             value = [torch.from_numpy(part) for part in value]
-        elif isinstance(value, list):
-            value = list(value)
-        held[key] = value
+        held[key] = _plain(value)
     return {"walk": held, "identity": identity, "generator": generator.get_state()}
+
+
+def _plain(value: Any) -> Any:
+    """Numbers of numpy as Python's own, which a safe reader takes."""
+    if isinstance(value, dict):
+        return {key: _plain(part) for key, part in value.items()}
+    if isinstance(value, (list, tuple)):
+        return type(value)(_plain(part) for part in value)
+    return value.item() if isinstance(value, np.generic) else value
 
 
 def _load(resume: Any, identity: dict[str, Any], generator: torch.Generator, place) -> Walk | None:
@@ -252,7 +305,9 @@ def _load(resume: Any, identity: dict[str, Any], generator: torch.Generator, pla
         try:
             state = torch.load(resume, weights_only=True, map_location=place)
         except Exception as error:
-            raise InputError(f"resume {resume}: is no file of an integration ({type(error).__name__})") from error
+            raise InputError(
+                f"resume {resume}: is no file of an integration ({type(error).__name__})"
+            ) from error
     else:
         state = resume.state if isinstance(resume, Mass) else resume
     if state is None:

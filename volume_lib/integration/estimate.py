@@ -4,8 +4,8 @@ With ``κ = k + 1`` and ``F = log Z(k, β)/Z(k, 0)``, the ratio to the Gaussian 
 
     dF/d log κ = −D,   D = ½κ·(⟨‖x‖²⟩₀ − ⟨‖x‖²⟩),   ⟨‖x‖²⟩₀ = n/κ + ‖x₀‖²/κ²   (known),
 
-so that ``log_mass = F(k_max) − ∫ D dlog κ`` from k = 0 to k_max, plus the last step from ``exp(−β(L − T))`` to
-``1[L ≤ T]``. ``F(k_max)`` is an average over independent draws from the Gaussian itself.
+so that ``log_mass = F(k_max) − ∫ D dlog κ`` from k = 0 to k_max, plus the last step from ``exp(−β(L − T))``
+to ``1[L ≤ T]``. ``F(k_max)`` is an average over independent draws from the Gaussian itself.
 
 Two combinations of the samples have the average 0 whatever the loss, ``x·∇U − n`` and ``x₀·∇U``: what
 correlates with them is taken out of ‖x‖² (control variates; Mira, Solgi and Imparato 2013).
@@ -37,7 +37,8 @@ class Average(NamedTuple):
 
 
 class Pass(NamedTuple):
-    """One pass along the path: its log mass, standard error, and what the spacing of the points leaves open."""
+    """One pass along the path: its log mass, standard error, and what the spacing of the points leaves
+    open."""
 
     log_mass: float
     error: float
@@ -53,7 +54,8 @@ def average(samples: np.ndarray, point: Point, n: int, square: float, *, control
     series = 0.5 * kappa * (gaussian - x2)
     if controls and series.size >= 24:
         zero = np.stack(
-            [kappa * x2 + cross + point.beta * virial - n, kappa * cross + square + point.beta * slope], axis=-1
+            [kappa * x2 + cross + point.beta * virial - n, kappa * cross + square + point.beta * slope],
+            axis=-1,
         ).reshape(-1, 2)
         centred = zero - zero.mean(0)
         size = np.sqrt((centred**2).mean(0))
@@ -69,11 +71,14 @@ def first_step(losses: np.ndarray, beta: float, threshold: float) -> tuple[float
     """``F(k_max)`` and its standard error from the losses (G,) of independent draws of the Gaussian."""
     logs = -beta * (losses - threshold)
     weights = np.exp(logs - logs.max())
-    return float(logsumexp(logs) - math.log(len(logs))), float(weights.std() / weights.mean() / math.sqrt(len(logs)))
+    return float(logsumexp(logs) - math.log(len(logs))), float(
+        weights.std() / weights.mean() / math.sqrt(len(logs))
+    )
 
 
 def last_step(losses: np.ndarray, beta: float, threshold: float) -> tuple[float, float]:
-    """The log of the step from ``exp(−β(L − T))`` to ``1[L ≤ T]`` from samples (moves, chains), and its error.
+    """The log of the step from ``exp(−β(L − T))`` to ``1[L ≤ T]`` from samples (moves, chains), and its
+    error.
 
     Counted directly where enough samples carry the average; where only the loss's density just below T
     matters, as in high dimension, from a Gaussian of the samples' mean and spread.
@@ -100,7 +105,9 @@ def quadrature(log_kappa: np.ndarray) -> np.ndarray:
     return spline.integrate(log_kappa[0], log_kappa[-1])
 
 
-def integral(log_kappa: np.ndarray, values: np.ndarray, errors: np.ndarray) -> tuple[float, float, float, np.ndarray]:
+def integral(
+    log_kappa: np.ndarray, values: np.ndarray, errors: np.ndarray
+) -> tuple[float, float, float, np.ndarray]:
     """∫ D dlog κ, its standard error, what the spacing leaves open, and what each point contributes.
 
     ``log_kappa`` increasing. The spacing's part is the change when every other point is left out, over 4.

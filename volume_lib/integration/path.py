@@ -42,7 +42,8 @@ def gaussian_losses(
 def start_of(
     landscape: Landscape, prior: Prior, beta: float, chains: int, generator: torch.Generator, spread: float
 ) -> float:
-    """A k, within a factor 2 of the smallest, at which β·L varies by at most ``spread`` over the Gaussian's draws."""
+    """A k, within a factor 2 of the smallest, at which β·L varies by at most ``spread`` over the Gaussian's
+    draws."""
 
     def calm(k: float) -> bool:
         losses = beta * gaussian_losses(landscape, prior, k, chains, generator, 16)
@@ -89,4 +90,7 @@ def _smooth(values: np.ndarray) -> np.ndarray:
 
 def points(log_kappa: np.ndarray, beta: float) -> list[Point]:
     """The points of the path at these log κ (decreasing; the last is k = 0)."""
-    return [Point(max(0.0, math.expm1(u)) if i < len(log_kappa) - 1 else 0.0, beta) for i, u in enumerate(log_kappa)]
+    return [
+        Point(max(0.0, math.expm1(u)) if i < len(log_kappa) - 1 else 0.0, beta)
+        for i, u in enumerate(log_kappa)
+    ]

@@ -1,8 +1,8 @@
 r"""The Gaussian reference ``N(0, diag σ²)`` on the moved parameters against which a mass is measured.
 
 - ``"init"``: the model's own initialisation. σ of a tensor is the root mean square of its entries over fresh
-  draws: from ``build`` (a function that makes a fresh model), or by ``reset_parameters`` of its modules, as PyTorch's
-  own layers have it. A constant is its own root mean square: the weights of a layer norm, 1 at
+  draws: from ``build`` (a function that makes a fresh model), or by ``reset_parameters`` of its modules, as
+  PyTorch's own layers have it. A constant is its own root mean square: the weights of a layer norm, 1 at
   initialisation, have σ = 1. Zeros have none: such a tensor takes the width of the weight beside it in its
   module, and without one the width of all tensors together. What cannot be drawn afresh takes its trained
   root mean square. ``Reference.notes`` says for which tensors.
@@ -48,13 +48,16 @@ def make_reference(
     build: Callable[[], nn.Module] | None = None,
     seed: int = 0,
 ) -> Reference:
-    """The reference for the parameters ``names`` of ``model``. Raises :class:`InputError` for an impossible one."""
+    """The reference for the parameters ``names`` of ``model``. Raises :class:`InputError` for an impossible
+    one."""
     tensors = {name: model.get_parameter(name).detach() for name in names}
     count = sum(tensor.numel() for tensor in tensors.values())
     if isinstance(reference, Tensor):
         sigma = reference.detach().double().reshape(-1).cpu()
         if len(sigma) != count or not (torch.isfinite(sigma) & (sigma > 0)).all():
-            raise InputError(f"reference: a tensor must hold {count:,} positive widths, one per moved parameter")
+            raise InputError(
+                f"reference: a tensor must hold {count:,} positive widths, one per moved parameter"
+            )
         return Reference("own", sigma)
     if isinstance(reference, Real) and not isinstance(reference, bool):
         if not (reference > 0 and math.isfinite(reference)):
@@ -67,7 +70,9 @@ def make_reference(
         known = near_match(str(reference), ["init", "rms"])
         raise InputError(f'reference "{reference}": must be init, rms, a number or a tensor{known}')
     widths, notes = _initial(model, tensors, build, seed)
-    parts = [torch.full((tensor.numel(),), widths[name], dtype=torch.float64) for name, tensor in tensors.items()]
+    parts = [
+        torch.full((tensor.numel(),), widths[name], dtype=torch.float64) for name, tensor in tensors.items()
+    ]
     return Reference("init", torch.cat(parts), widths, tuple(notes))
 
 
@@ -88,7 +93,9 @@ def _initial(
                 except AttributeError:
                     found = None
                 if found is None or found.shape != tensor.shape:
-                    raise InputError(f"build: its model has no parameter {name} of shape {tuple(tensor.shape)}")
+                    raise InputError(
+                        f"build: its model has no parameter {name} of shape {tuple(tensor.shape)}"
+                    )
                 squares[name] += float(found.double().square().sum())
                 counts[name] += tensor.numel()
     widths, notes = {}, []
@@ -104,7 +111,9 @@ def _initial(
         if not widths[name]:
             beside = widths.get(f"{name.rpartition('.')[0]}.weight".lstrip("."), 0.0)
             widths[name] = _positive(beside or together)
-            notes.append(f"{name}: zeros at initialisation, the width of {'its weight' if beside else 'all tensors'}")
+            notes.append(
+                f"{name}: zeros at initialisation, the width of {'its weight' if beside else 'all tensors'}"
+            )
     return widths, notes
 
 

@@ -1,4 +1,5 @@
-r"""Which region is measured: all that is *connected* below the threshold, or what is *visible* from the minimum.
+r"""Which region is measured: all that is *connected* below the threshold, or what is *visible* from the
+minimum.
 
 A point is visible where the straight line from the minimum to it stays below the threshold: what rays
 measure. So the visible region is ``{M ≤ T}`` with
@@ -53,13 +54,15 @@ class Visible:
 
 
 def along_segment(target: Target, x: Tensor, t: Tensor) -> Tensor:
-    """Losses (len(t), M) at the points ``t·x`` of the segments from the minimum to the rows of x; t[0] = 0."""
+    """Losses (len(t), M) at the points ``t·x`` of the segments from the minimum to the rows of x; t[0] =
+    0."""
     rows = [torch.full((len(x),), target.minimum, dtype=torch.float64, device=x.device)]
     return torch.stack(rows + [target.losses(x * float(part)) for part in t[1:]])
 
 
 def visible_share(target: Target, x: Tensor, points: int = FINE) -> float:
-    """The share of the rows of x below the threshold that are visible from the minimum, 1 if none is below."""
+    """The share of the rows of x below the threshold that are visible from the minimum, 1 if none is
+    below."""
     t = torch.linspace(0, 1, points + 1, device=x.device, dtype=torch.float64)
     along = along_segment(target, x, t)
     below = along[-1] <= target.threshold

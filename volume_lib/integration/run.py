@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from volume_lib.integration import path
-from volume_lib.integration.adaptation import LONGEST, Learned, Settings, adapt, leaps_of, metric_at
+from volume_lib.integration.adaptation import LONGEST, Settings, adapt, leaps_of, metric_at
 from volume_lib.integration.estimate import Average, Pass, average, first_step, last_step, one_pass
 from volume_lib.integration.region import Visible
 from volume_lib.integration.sampler import Landscape, Point, Prior, State, dot, step
@@ -25,7 +25,6 @@ class Options:
     """How to sample; the defaults serve. See :func:`volume_lib.integration.integrate`."""
 
     preconditioner: str = "fisher"
-    rank: int = 64
     angle: float = LONGEST
     heat: float = 3.0
     first_moves: int = 6
@@ -35,16 +34,17 @@ class Options:
 
 @dataclass
 class Walk:
-    """Everything that changes while chains walk: plain numbers, arrays and tensors, so that it can be kept."""
+    """Everything that changes while chains walk: plain numbers, arrays and tensors, so that it can be
+    kept."""
 
     beta: float = 0.0
     log_kappa: np.ndarray = field(default_factory=lambda: np.zeros(0))
     moves: int = 0
     first: tuple[float, float] = (0.0, 0.0)
     position: Tensor | None = None
+    end: Tensor | None = None
     size: float = 0.3
     stiffness: Tensor | None = None
-    gradients: Tensor | None = None
     forward: list[np.ndarray] = field(default_factory=list)
     backward: list[np.ndarray] = field(default_factory=list)
     frozen: list[tuple[Tensor, float]] = field(default_factory=list)
@@ -58,7 +58,8 @@ class Walk:
 
 
 class Runner:
-    """Walks a :class:`Walk` on: ``landscape`` is L or M of the ``target``; ``after`` is called at every point."""
+    """Walks a :class:`Walk` on: ``landscape`` is L or M of the ``target``; ``after`` is called at every
+    point."""
 
     def __init__(
         self,
@@ -72,7 +73,6 @@ class Runner:
         self.target, self.landscape, self.options = target, landscape, options
         self.walk, self.generator, self.after = walk, generator, after
         self.prior = Prior(target.x0, target.x0_square)
-        self.memory = max(64, min(512, int(4e6 // target.n))) if options.rank else 0
 
     # what a round is made of
 
@@ -88,37 +88,39 @@ class Runner:
         self._settle(0.0, 12)
 
     def _settle(self, k: float, most: int) -> None:
-        """Newton steps on β at ``k`` with the measured variance of the loss, each within a factor of 2."""
-        walk, threshold = self.walk, self.target.threshold
+        """Bring ⟨L⟩ to T at ``k`` in at most so many steps; at k = 0 two in a row must agree."""
+        walk, agreed = self.walk, 0
         for _ in range(most):
             point = Point(k, walk.beta)
             state, settings = self._adapt(point, self.options.first_moves)
             samples, _ = self._count(point, state, settings, self.options.first_moves)
-            loss = samples[..., 2]
-            lower = 1 / (threshold - self.target.minimum)
-            change = (loss.mean() - threshold) / max(loss.var(), 1e-300)
-            if k == 0 and abs(loss.mean() - threshold) < 0.5 * loss.std():
+            new = self._beta_for(samples[..., 2])
+            agreed = agreed + 1 if new is None else 0
+            if new is None and (k > 0 or agreed == 2):
                 return
-            new = max(lower, min(max(walk.beta + change, walk.beta / 2), walk.beta * 2))
-            if new == walk.beta:
-                return
-            walk.beta = new
+            walk.beta = new or walk.beta
+
+    def _beta_for(self, loss: np.ndarray) -> float | None:
+        """A better β, or None where ⟨L⟩ is T within half a spread: what lies above the minimum goes as
+        1/β."""
+        walk, target = self.walk, self.target
+        if abs(loss.mean() - target.threshold) < 0.5 * loss.std():
+            return None
+        room = target.threshold - target.minimum
+        factor = (loss.mean() - target.minimum) / room
+        return max(1e-2 / room, walk.beta * min(max(factor, 0.3), 2.0))
 
     def settle_beta(self) -> bool:
         """Between rounds: follow ⟨L⟩ = T at k = 0 where it has drifted; whether β changed."""
-        walk, threshold = self.walk, self.target.threshold
-        loss = np.concatenate([walk.forward[-1][..., 2].ravel(), walk.backward[0][..., 2].ravel()])
-        if abs(loss.mean() - threshold) < 0.5 * loss.std():
-            return False
-        change = (loss.mean() - threshold) / max(loss.var(), 1e-300)
-        walk.beta = max(1e-3 / threshold, min(max(walk.beta + change, walk.beta / 1.5), walk.beta * 1.5))
-        return True
+        loss = np.concatenate([self.walk.forward[-1][..., 2].ravel(), self.walk.backward[0][..., 2].ravel()])
+        new = self._beta_for(loss)
+        self.walk.beta = new or self.walk.beta
+        return new is not None
 
     def forget(self) -> None:
         """Start what is learned anew."""
         walk, target = self.walk, self.target
         walk.stiffness = torch.zeros(target.n, device=target.device, dtype=target.dtype)
-        walk.gradients = torch.zeros(0, target.n, device=target.device, dtype=target.dtype)
         walk.size = 0.3
 
     def begin(self, log_kappa: np.ndarray | None, moves: int) -> None:
@@ -131,7 +133,9 @@ class Runner:
         walk.forward, walk.backward, walk.frozen, walk.accepted, walk.before = [], [], [], [], []
         walk.heated = walk.done = False
         k = self.points()[0].k
-        losses = path.gaussian_losses(self.landscape, self.prior, k, chains, self.generator, max(64, 8 * moves))
+        losses = path.gaussian_losses(
+            self.landscape, self.prior, k, chains, self.generator, max(64, 8 * moves)
+        )
         walk.first = first_step(losses, walk.beta, self.target.threshold)
         walk.position = path.gaussian(self.prior, k, chains, self.generator)
 
@@ -152,7 +156,8 @@ class Runner:
             self.after()
 
     def heat(self) -> None:
-        """At k = 0, half the chains walk at a lower β and come back: the backward pass begins from both kinds."""
+        """At k = 0, half the chains walk at a lower β and come back: the backward pass begins from both
+        kinds."""
         walk, end = self.walk, self.points()[-1]
         if walk.heated:
             return
@@ -161,13 +166,13 @@ class Runner:
         kept = walk.position.clone()
         for beta in (end.beta / self.options.heat, end.beta / math.sqrt(self.options.heat), end.beta):
             point = Point(0.0, beta)
-            settings = Settings(metric_at(point, Learned(stiffness, walk.gradients), self.prior, self.options.rank), size, self.options.angle)
+            settings = Settings(metric_at(point, stiffness, self.prior), size, self.options.angle)
             self._count(point, self._state(), settings, max(2, walk.moves // 2))
         cool = walk.position
         walk.position = torch.where(half[:, None], cool, kept)
-        settings = Settings(metric_at(end, Learned(stiffness, walk.gradients), self.prior, self.options.rank), size, self.options.angle)
+        settings = Settings(metric_at(end, stiffness, self.prior), size, self.options.angle)
         self._count(end, self._state(), settings, max(2, walk.moves // 2))
-        walk.heated = True
+        walk.heated, walk.end = True, walk.position
         self.after()
 
     def backwards(self, deadline: float) -> None:
@@ -175,9 +180,7 @@ class Runner:
         walk, points = self.walk, self.points()
         for i in range(len(points) - 1 - len(walk.backward), -1, -1):
             stiffness, size = walk.frozen[i]
-            learned = Learned(stiffness, walk.gradients)
-            metric = metric_at(points[i], learned, self.prior, self.options.rank)
-            settings = Settings(metric, size, self.options.angle)
+            settings = Settings(metric_at(points[i], stiffness, self.prior), size, self.options.angle)
             moves = self._moves(deadline)
             state = self._state()
             if i < len(points) - 1:
@@ -199,12 +202,20 @@ class Runner:
 
     def _adapt(self, point: Point, moves: int) -> tuple[State, Settings]:
         walk, options = self.walk, self.options
-        state, learned, settings, spent = adapt(
-            self.landscape, self.prior, point, self._state(), Learned(walk.stiffness, walk.gradients), walk.size,
-            self.target.threshold, self.generator, moves=moves, angle=options.angle, rank=options.rank,
-            preconditioner=options.preconditioner, memory=self.memory,
-        )  # fmt: skip
-        walk.position, walk.stiffness, walk.gradients, walk.size = state.position, *learned, settings.size
+        state, stiffness, settings, spent = adapt(
+            self.landscape,
+            self.prior,
+            point,
+            self._state(),
+            walk.stiffness,
+            walk.size,
+            self.target.threshold,
+            self.generator,
+            moves=moves,
+            angle=options.angle,
+            preconditioner=options.preconditioner,
+        )
+        walk.position, walk.stiffness, walk.size = state.position, stiffness, settings.size
         walk.spent += spent
         return state, settings
 
@@ -214,12 +225,21 @@ class Runner:
         for _ in range(moves):
             leaps = leaps_of(settings.angle, settings.size, self.generator)
             state, info = step(
-                self.landscape, self.prior, point, settings.metric, settings.size, leaps, self.target.threshold,
-                self.generator, state,
-            )  # fmt: skip
+                self.landscape,
+                self.prior,
+                point,
+                settings.metric,
+                settings.size,
+                leaps,
+                self.target.threshold,
+                self.generator,
+                state,
+            )
             x, h = state.position, state.gradient
             rows.append(
-                torch.stack([dot(x, x), dot(x, self.prior.x0), state.loss, dot(x, h), dot(h, self.prior.x0)], dim=1)
+                torch.stack(
+                    [dot(x, x), dot(x, self.prior.x0), state.loss, dot(x, h), dot(h, self.prior.x0)], dim=1
+                )
             )
             acceptance += float(info.acceptance.mean()) / moves
             self.walk.spent += info.leaps

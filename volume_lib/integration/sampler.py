@@ -4,10 +4,10 @@ The energy of a chain at a point ``(k, β)`` of the path is, up to a constant,
 
     U(x) = β·(L(x) − T) + ½·k·‖x‖² + ½·‖x + x₀‖².
 
-A step's momentum has the covariance of a Gaussian that approximates U (:class:`Metric`), and what that Gaussian
-moves is integrated exactly, as a rotation; only what is left of the force is applied in kicks (split
-Hamiltonian Monte Carlo, Shahbaba, Lan, Johnson and Neal 2014). Parameters that the loss does not hold then cost no
-accuracy, whatever their number, and a bowl is sampled without error.
+A step's momentum has the covariance of a Gaussian that approximates U (:class:`Metric`), and what that
+Gaussian moves is integrated exactly, as a rotation; only what is left of the force is applied in kicks (split
+Hamiltonian Monte Carlo, Shahbaba, Lan, Johnson and Neal 2014). Parameters that the loss does not hold then
+cost no accuracy, whatever their number, and a bowl is sampled without error.
 """
 
 from __future__ import annotations
@@ -53,21 +53,10 @@ class Info(NamedTuple):
 
 
 class Metric(NamedTuple):
-    """The Gaussian whose motion is exact: precision ``S⁻¹(I + V(Λ − I)Vᵀ)S⁻¹`` about ``center``.
-
-    ``scale`` (n,): the diagonal of S; ``basis`` (n, r) orthonormal, ``stiffness`` (r,): V and Λ, r may be 0.
-    """
+    """The Gaussian whose motion is exact: widths ``scale`` (n,) about ``center`` (n,)."""
 
     scale: Tensor
     center: Tensor
-    basis: Tensor
-    stiffness: Tensor
-
-    def power(self, y: Tensor, exponent: float) -> Tensor:
-        """``(I + V(Λ − I)Vᵀ)^exponent`` applied to the rows of y (M, n)."""
-        if not self.basis.shape[1]:
-            return y
-        return y + ((y @ self.basis) * (self.stiffness**exponent - 1)) @ self.basis.T
 
 
 def energy(state: State, prior: Prior, point: Point, threshold: float) -> Tensor:
@@ -101,25 +90,29 @@ def step(
 ) -> tuple[State, Info]:
     """One trajectory of ``leaps`` steps of ``size`` (an angle) for every chain, and its acceptance."""
     x, scale, center = state.position, metric.scale, metric.center
-    noise = torch.randn(x.shape, generator=generator, device=x.device, dtype=x.dtype)
-    q = metric.power(noise, 0.5)
-    before = energy(state, prior, point, threshold) + 0.5 * dot(q, metric.power(q, -1))
+    q = torch.randn(x.shape, generator=generator, device=x.device, dtype=x.dtype)
+    before = energy(state, prior, point, threshold) + 0.5 * dot(q, q)
     y, now = (x - center) / scale, state
     cos, sin = math.cos(size), math.sin(size)
     q = q + 0.5 * size * _residual(now, prior, point, metric, y)
     for leap in range(leaps):
-        y, q = y * cos + metric.power(q, -1) * sin, q * cos - metric.power(y, 1) * sin
+        y, q = y * cos + q * sin, q * cos - y * sin
         x = torch.addcmul(center, y, scale)
         now = State(x, *landscape(x))
         q = q + (1.0 if leap < leaps - 1 else 0.5) * size * _residual(now, prior, point, metric, y)
-    after = energy(now, prior, point, threshold) + 0.5 * dot(q, metric.power(q, -1))
+    after = energy(now, prior, point, threshold) + 0.5 * dot(q, q)
     chance = torch.nan_to_num(torch.exp((before - after).clamp(max=0)), nan=0.0)
     draw = torch.rand(len(x), generator=generator, device=x.device, dtype=torch.float64)
     take = draw < chance
-    kept = State(*(torch.where(take.view(-1, *[1] * (new.dim() - 1)), new, old) for new, old in zip(now, state, strict=True)))
+    kept = State(
+        *(
+            torch.where(take.view(-1, *[1] * (new.dim() - 1)), new, old)
+            for new, old in zip(now, state, strict=True)
+        )
+    )
     return kept, Info(chance, leaps * len(x))
 
 
 def _residual(state: State, prior: Prior, point: Point, metric: Metric, y: Tensor) -> Tensor:
     """What the metric's Gaussian leaves of the force, in scaled coordinates."""
-    return metric.scale * force(state, prior, point) + metric.power(y, 1)
+    return metric.scale * force(state, prior, point) + y

@@ -53,7 +53,9 @@ class Target:
         self.count = len(y)
         self._order = None
         every = [name for name, _ in model.named_parameters()]
-        self.how = "stack" if every == self.names and hasattr(model, "stacked_forward") and chains > 1 else "vmap"
+        self.how = (
+            "stack" if every == self.names and hasattr(model, "stacked_forward") and chains > 1 else "vmap"
+        )
         if self.how == "stack":
             index = torch.arange(len(flat), device=self.device)
             parts = unflatten(index[None], self.shapes).values()
@@ -66,7 +68,10 @@ class Target:
         self.x0_square = float(self.x0.double().square().sum())
         size = self._chunk_size(x)
         self._data = [
-            (pytree.tree_map(lambda part: part[i : i + size].to(self.device), x), y[i : i + size].to(self.device))  # noqa: B023
+            (
+                pytree.tree_map(lambda part, i=i: part[i : i + size].to(self.device), x),
+                y[i : i + size].to(self.device),
+            )
             for i in range(0, self.count, size)
         ]
         self.check()
@@ -79,7 +84,9 @@ class Target:
         """Samples evaluated at once: all chains' inputs, as they are copied, stay within the memory bound."""
         parts = pytree.tree_leaves(x)
         if any(len(part) != self.count for part in parts):
-            raise InputError(f"x and y: must hold the same number of samples, not {len(parts[0])} and {self.count}")
+            raise InputError(
+                f"x and y: must hold the same number of samples, not {len(parts[0])} and {self.count}"
+            )
         each = sum(part[0].numel() * part.element_size() for part in parts)
         width = max((shape[0] for shape in self.shapes.values() if len(shape)), default=1)
         return max(1, _CHUNK_BYTES // (self.chains * (each + 16 * width)))
@@ -98,7 +105,8 @@ class Target:
             raise InputError("loss: is not finite at the model's own parameters")
         if self.minimum >= self.threshold:
             raise InputError(
-                f"threshold {self.threshold:g}: the model's own loss is {self.minimum:.4g}; it must lie above it"
+                f"threshold {self.threshold:g}: the model's own loss is {self.minimum:.4g}, "
+                "it must lie above it"
             )
 
     def zeros(self) -> Tensor:

@@ -1,0 +1,104 @@
+"""The log mass by integration, against masses that are known exactly."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from scipy.stats import ncx2
+from torch import nn
+
+from volume_lib.errors import InputError
+from volume_lib.integration import integrate, make_reference
+
+X, Y = torch.zeros(1, 1), torch.zeros(1)
+
+
+class Point(nn.Module):
+    """A network that hands out its parameters, times ``root``."""
+
+    def __init__(self, start, root=1.0):
+        super().__init__()
+        self.weight = nn.Parameter(torch.as_tensor(start, dtype=torch.float32))
+        self.register_buffer("root", torch.as_tensor(root, dtype=torch.float32))
+
+    def forward(self, x):
+        return (self.root * self.weight).expand(len(x), -1)
+
+    def stacked_forward(self, named, x):
+        return (self.root * named["weight"]).expand(-1, x.shape[1], -1)
+
+
+def bowl(outputs, y):
+    return 0.5 * outputs.double().square().sum(-1)
+
+
+def run(model, loss=bowl, threshold=0.1, **more):
+    more = {"region": "connected", "progress": False, "gradients": 4000, **more}
+    return integrate(model, X, Y, loss=loss, threshold=threshold, **more)
+
+
+def test_an_ellipsoid_of_four_decades_where_rays_miss_a_thousand_nats():
+    n, sigma = 400, 1e4
+    curvature = torch.logspace(2, -2, n, dtype=torch.float64)
+    exact = n / 2 * math.log(math.pi) - math.lgamma(n / 2 + 1) - n / 2 * math.log(2 * math.pi * sigma**2)
+    exact += 0.5 * float((2 * 0.1 / curvature).log().sum())
+    found = run(Point(torch.zeros(n), curvature.sqrt()), reference=sigma)
+    assert found.interval[0] <= exact <= found.interval[1]
+    assert found.gap < 8 and abs(found.log_mass - exact) < 8
+
+
+@pytest.mark.parametrize("n", [5, 200])
+def test_a_ball_beside_the_centre_of_the_reference(n):
+    start, radius_square = torch.full((n,), 0.5), 0.3 * n
+    exact = ncx2.logcdf(radius_square, n, 0.25 * n)
+
+    def ball(outputs, y):
+        return (outputs.double() - 0.5).square().sum(-1)
+
+    for region in ("connected", "visible"):
+        found = run(Point(start), ball, radius_square, reference=1.0, region=region)
+        assert found.interval[0] <= exact <= found.interval[1], region
+        assert found.interval[1] - found.interval[0] < 6
+
+
+def test_the_same_seed_gives_the_same_number_and_more_effort_goes_on(tmp_path):
+    model = Point(torch.zeros(20))
+    one = run(model, reference=1.0, gradients=2000)
+    assert run(model, reference=1.0, gradients=2000).log_mass == one.log_mass
+    more = run(model, reference=1.0, gradients=6000, resume=one)
+    assert more.gradients > one.gradients and len(more.history) > len(one.history)
+    file = tmp_path / "state.pt"
+    run(model, reference=1.0, gradients=2000, resume=file)
+    again = run(model, reference=1.0, gradients=4000, resume=file)
+    assert len(again.history) > len(one.history)
+    with pytest.raises(InputError, match="threshold"):
+        run(model, reference=1.0, threshold=0.2, resume=file)
+
+
+def test_the_reference_is_the_models_own_initialisation():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(16, 50), nn.LayerNorm(50), nn.Linear(50, 3))
+    names = [name for name, _ in model.named_parameters()]
+    found = make_reference(model, names)
+    assert found.widths["0.weight"] == pytest.approx(1 / math.sqrt(3 * 16), rel=0.02)
+    assert found.widths["1.weight"] == 1 and found.widths["1.bias"] == 1
+    assert any("1.bias" in note for note in found.notes)
+    assert len(found.sigma) == sum(p.numel() for p in model.parameters())
+    assert np.allclose(make_reference(model, names, 0.3).sigma, 0.3)
+
+
+@pytest.mark.parametrize(
+    ("changed", "named"),
+    [
+        ({"reference": "inti"}, "reference"),
+        ({"region": "all"}, "region"),
+        ({"gap": -1.0}, "gap"),
+        ({"chains": 1}, "chains"),
+        ({"threshold": -1.0}, "threshold"),
+        ({"preconditioner": "no"}, "preconditioner"),
+    ],
+)
+def test_what_cannot_be_is_refused_by_name(changed, named):
+    with pytest.raises(InputError, match=named):
+        run(Point(torch.zeros(3)), **changed)
