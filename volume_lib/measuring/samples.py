@@ -116,10 +116,11 @@ def _tensor(value: Any, name: str) -> Tensor:
 
 
 def direct(x: Any, dtype: torch.dtype, device: torch.device, budget: float) -> bool:
-    """Whether ``x`` itself can be cut: one tensor, as the network takes it, that the device holds."""
+    """Whether ``x`` itself can be cut: one tensor, as the network takes it, that the budget holds."""
     if not isinstance(x, Tensor) or x.dtype in _WIDENED:
         return False
-    fits = x.device.type == device.type or x.numel() * x.element_size() <= budget / 2
+    # What is larger may be turned into float64, or moved, by chunks only.
+    fits = x.numel() * x.element_size() <= budget / 2
     return fits and not (x.is_floating_point() and x.dtype != dtype)
 
 
