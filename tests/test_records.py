@@ -17,6 +17,7 @@ import torch
 from typer.testing import CliRunner
 
 from volume_lib import batch, sources, storage
+from volume_lib.analysis import runs
 from volume_lib.batch import (
     belongings,
     cluster,
@@ -568,3 +569,11 @@ def test_a_batch_that_fails_does_not_end_at_its_total(tmp_path, monkeypatch):
     first_job(tmp_path, "train", "1 / 0")
     report = batch.run(tmp_path, steps=["train", "cutoff", "perturb"], workers=1)
     assert (0, 3, True) in seen and str(report).count("blocked") == 2  # the count, and one line for the run
+
+
+def test_the_analysis_takes_the_runs_that_are_named_and_no_others():
+    results = {"key_values": [0], "model_data_levels": [0]}
+    contents = {f"model_{i}_data_{i}": {level: results for level in range(i + 1)} for i in range(2)}
+    plan = runs.Plan(runs=["model_0_data_0"], minima=[0], landscapes=[0], dataset_type="data")
+    left_out = runs.incomplete(contents, plan, 0.1, "additional")
+    assert left_out == {"model_1_data_1": "not among the runs of experiment.yaml"}

@@ -131,9 +131,13 @@ def choose_key(folder: Path, contents: Contents, wanted: str | None, plan: Plan)
 def incomplete(contents: Contents, plan: Plan, threshold: float, key: str) -> dict[str, str]:
     """Of each run that lacks something: what."""
     left_out = {run: "the run folder is missing" for run in plan.runs if run not in contents}
-    landscapes = {level for results in contents.values() for level in results} | set(plan.landscapes)
+    asked = [results for run, results in contents.items() if not plan.runs or run in plan.runs]
+    landscapes = {level for results in asked for level in results} | set(plan.landscapes)
     by_data = key == ADDITIONAL
     for run, results in contents.items():
+        if plan.runs and run not in plan.runs:
+            left_out[run] = f"not among the runs of {FILE_NAME}"
+            continue
         if not results:
             left_out[run] = f"no results.json at loss threshold {threshold:g}"
             continue
