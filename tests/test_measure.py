@@ -529,3 +529,14 @@ def test_exports_are_complete_and_start_fast():
     code = "import time; t = time.perf_counter(); import volume_lib; print(time.perf_counter() - t)"
     run = [subprocess.run([sys.executable, "-c", code], capture_output=True, text=True) for _ in range(3)]
     assert min(float(r.stdout) for r in run) < 0.3
+
+
+def test_integrate_measures_the_same_region():
+    model = nn.Linear(1, 1, bias=False)
+    nn.init.zeros_(model.weight)
+    x = torch.ones(1, 1)
+    volume = measure(model, x, x, loss="mse", threshold=4.0, directions=4, scaling="none", progress=False)
+    mass = volume.integrate(reference=1.0, gradients=3000, progress=False)
+    exact = math.log(0.5 * (math.erf(3 / math.sqrt(2)) + math.erf(1 / math.sqrt(2))))  # −1 < w < 3 of N(0, 1)
+    assert volume.mass is mass and mass.log_mass == pytest.approx(exact, abs=0.15)
+    assert "log mass" in str(volume)

@@ -151,7 +151,7 @@ FROZEN = {
     "stem": ["layers.0.weight", "layers.0.bias"],
     "stem bias": ["layers.0.bias"],
     "tail": ["layers.1.weight", "layers.2.bias"],
-    "conv bias": ["convolutions.0.bias", "hidden.weight"],
+    "conv bias": ["convolutions.0.bias", "layers.0.weight"],
 }
 
 

@@ -175,6 +175,25 @@ class Volume:
         sizes = dict.fromkeys(f"{volume.landscape}" for volume in self.family)
         return f"{', '.join(asked)}; landscape={' or '.join(sizes)}"
 
+    def integrate(self, **options: Any) -> Any:
+        """The log mass of the same region, which converges: :func:`volume_lib.integration.integrate`.
+
+        ``options`` are its own (``minutes``, ``reference``, ``region`` …); model, samples, loss and threshold
+        are those measured. Kept as :attr:`mass`.
+        """
+        from volume_lib.integration import integrate
+
+        if self.source is None or self.criterion != "loss":
+            raise InputError(
+                "integrate: needs a loss threshold and a volume measured here, not one from files"
+            )
+        source, size = self.source, self.landscape
+        self.mass = integrate(
+            source.network, source.x[:size], source.y[:size], loss=source.problem.per_sample_loss,
+            threshold=self.threshold, **options,
+        )  # fmt: skip
+        return self.mass
+
     def plot(self, ax: Any = None) -> Any:
         """The distribution of the threshold radii; returns the axes."""
         from volume_lib import plots
