@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
+from datetime import datetime
 from html import escape
 from pathlib import Path
 from typing import Any
 
-from volume_lib import storage
+from volume_lib import __version__, storage
 from volume_lib.analysis import load_experiment
 from volume_lib.batch.engine import run
 from volume_lib.batch.resources import Resources, cores
@@ -35,10 +36,40 @@ def html_page(folder: str | Path, out: str | Path | None = None, *, code: bool =
             raise InputError(str(report))
     else:
         _execute(notebook)
-    content = page_of(read(notebook, as_version=4), experiment.name, code=code)
+    content = dressed(page_of(read(notebook, as_version=4), experiment.name, code=code), folder)
     out = Path(out) if out is not None else storage.analysis_dir(folder) / "report.html"
     storage.write_bytes(out, content.encode())
     return out
+
+
+_LOOK = """<style>
+main { max-width: 46rem; margin: 0 auto; padding: 0 1rem; overflow-wrap: anywhere; }
+main img { max-width: 100%; height: auto; }
+main table { display: block; overflow-x: auto; }
+main > header { border-bottom: 1px solid #bbb; margin: 1rem 0; }
+@media print { main { max-width: none; } .jp-Cell { break-inside: avoid; } }
+</style>
+"""
+
+
+def dressed(page: str, folder: Path) -> str:
+    """The page with what it is about on top, alt texts from captions, and nothing loaded from elsewhere."""
+    page = re.sub(r"<script\b.*?</script>", "", page, flags=re.DOTALL | re.IGNORECASE)
+    page = re.sub(r"<link\b[^>]*>", "", page, flags=re.IGNORECASE)
+    page = re.sub(r'(<img\b[^>]*?\balt=)"[^"]*"', lambda found: f'{found[1]}"{_caption(page, found)}"', page)
+    settings = folder / FILE_NAME
+    shown = f"<pre>{escape(settings.read_text(encoding='utf-8'))}</pre>" if settings.is_file() else ""
+    told = f"{datetime.now():%Y-%m-%d %H:%M}, volume_lib {__version__}"
+    name = escape(folder.resolve().as_posix().split("/experiments/")[-1])
+    header = f"<header><h1>{name}</h1><p>{told}</p>{shown}</header>"
+    page = page.replace("</head>", _LOOK + "</head>", 1)
+    return re.sub(r"<main\b[^>]*>", lambda found: found[0] + header, page, count=1)
+
+
+def _caption(page: str, image: re.Match) -> str:
+    """The words of the first caption after an image."""
+    found = re.compile(r"<strong>(Figure \d+\.)</strong>(.*?)</p>", re.DOTALL).search(page, image.end())
+    return escape(" ".join(re.sub(r"<[^>]*>", "", found[1] + found[2]).split())) if found else "figure"
 
 
 def page_of(notebook: Any, name: str, *, code: bool = False) -> str:
@@ -52,8 +83,20 @@ def page_of(notebook: Any, name: str, *, code: bool = False) -> str:
     exporter = HTMLExporter(
         exclude_input=not code, exclude_input_prompt=True, exclude_output_prompt=True, sanitize_html=True
     )
+    exporter.register_filter("clean_html", _clean)
     html, _ = exporter.from_notebook_node(_harmless(notebook), {"metadata": {"name": escape(name)}})
     return html
+
+
+_PROSE = "p br hr h1 h2 h3 h4 h5 h6 div span pre code sub sup del caption table thead tbody tfoot tr th td"
+
+
+def _clean(text: Any) -> str:
+    """The tags of prose and tables stay, the exporter's own list lacks most; all others are escaped."""
+    import bleach
+
+    attributes = {"*": ["class", "id", "colspan", "rowspan", "scope"], "a": ["href", "title"]}
+    return bleach.clean(str(text), tags={*bleach.ALLOWED_TAGS, *_PROSE.split()}, attributes=attributes)
 
 
 def _harmless(notebook: Any) -> Any:
