@@ -102,3 +102,46 @@ def test_the_reference_is_the_models_own_initialisation():
 def test_what_cannot_be_is_refused_by_name(changed, named):
     with pytest.raises(InputError, match=named):
         run(Point(torch.zeros(3)), **changed)
+
+
+def test_two_overlapping_balls_what_is_visible_is_less_than_what_is_connected():
+    far = torch.tensor([1.15, 0.0])
+
+    def union(outputs, y):
+        z = outputs.double()
+        return torch.minimum(z.square().sum(-1), (z - far).square().sum(-1))
+
+    draws = torch.randn(200_000, 2, generator=torch.Generator().manual_seed(0))
+    inside = union(draws, None) <= 0.36
+    seen = inside.clone()
+    for t in np.linspace(0, 1, 60):
+        seen &= union(t * draws, None) <= 0.36
+    exact = {"connected": float(inside.double().mean().log()), "visible": float(seen.double().mean().log())}
+    assert exact["connected"] - exact["visible"] > 0.1
+    for region, value in exact.items():
+        found = run(Point(torch.zeros(2)), union, 0.36, reference=1.0, region=region, gradients=8000)
+        assert found.interval[0] <= value <= found.interval[1], region
+        assert abs(found.log_mass - value) < 0.15, region
+
+
+def test_logistic_regression_against_direct_draws_of_the_reference():
+    torch.manual_seed(0)
+    x, direction = torch.randn(40, 6), torch.randn(6)
+    y = (x @ direction > 0).float()
+    model = nn.Linear(6, 1)
+    with torch.no_grad():
+        model.weight.copy_(2 * torch.linalg.lstsq(x, 2 * y - 1)[0][None])
+        model.bias.zero_()
+
+    def loss(outputs, labels):
+        return nn.functional.binary_cross_entropy_with_logits(outputs[..., 0], labels, reduction="none")
+
+    draws = torch.randn(300_000, 7, generator=torch.Generator().manual_seed(1))
+    logits = draws[:, :6] @ x.T + draws[:, 6:]
+    share = (loss(logits[..., None], y.expand_as(logits)).mean(1) <= 0.35).double().mean()
+    found = integrate(
+        model, x, y, loss=loss, threshold=0.35, reference=1.0, gradients=4000, progress=False, seed=1
+    )
+    assert found.interval[0] <= math.log(share) <= found.interval[1]
+    assert abs(found.log_mass - math.log(share)) < 0.6
+    assert found.visible_share == 1  # a convex loss: every straight line stays inside
