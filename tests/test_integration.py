@@ -74,6 +74,8 @@ def test_the_same_seed_gives_the_same_number_and_more_effort_goes_on(tmp_path):
     assert len(again.history) > len(one.history)
     with pytest.raises(InputError, match="threshold"):
         run(model, reference=1.0, threshold=0.2, resume=file)
+    with pytest.raises(InputError, match="parameters"):
+        run(Point(torch.full((20,), 0.01)), reference=1.0, resume=file)
 
 
 def test_the_reference_is_the_models_own_initialisation():

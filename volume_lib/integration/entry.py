@@ -93,6 +93,11 @@ def integrate(
         "chains": chains,
         "reference": found.name,
     }
+    identity |= {
+        "sum of the parameters": float(target.theta.double().sum()),
+        "loss of the model": target.minimum,
+    }
+    identity["sum of the widths"] = float(found.sigma.sum())
     walk = _load(resume, identity, generator, place) or Walk()
     bar = tqdm(desc="log mass", disable=not progress, unit=" gradients", leave=False)
 
