@@ -19,6 +19,7 @@ def test_a_page_says_what_it_is_and_loads_nothing(tmp_path):
     for k in (1, 2):
         cells += [v4.new_code_cell("f()", outputs=[figure])]
         cells += [v4.new_markdown_cell(f'**Figure {k}.** Volumes of "{k}" minima.')]
+    cells += [v4.new_markdown_cell("What it is.\n\nSet `experiment_dir` below.\n\n**Next:** another.")]
     page = dressed(page_of(v4.new_notebook(cells=cells), "name"), tmp_path)
     header = re.search(r"<header>.*?</header>", page, re.DOTALL)[0]
     assert (
@@ -29,6 +30,7 @@ def test_a_page_says_what_it_is_and_loads_nothing(tmp_path):
         f"Figure {k}. Volumes of &quot;{k}&quot; minima." for k in (1, 2)
     ]
     assert "&lt;p&gt;" not in page and page.count("<p><strong>Figure") == 2
+    assert "What it is." in page and "experiment_dir" not in page and "Next:" not in page
     assert "<script" not in page and "<link" not in page
     assert not re.search(r'(src|href)="(https?:)?//', page) and "@import" not in page
     assert not re.search(r"url\(['\"]?https?:", page)

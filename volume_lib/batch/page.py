@@ -106,11 +106,16 @@ def _harmless(notebook: Any) -> Any:
     cells = []
     for cell in notebook.cells:
         if cell.cell_type == "markdown":
-            cells.append(v4.new_markdown_cell(cell.source))
+            cells.append(v4.new_markdown_cell(_for_readers(cell.source)))
         elif cell.cell_type == "code":
             outputs = [new for output in cell.outputs if (new := _harmless_output(output)) is not None]
             cells.append(v4.new_code_cell(cell.source, outputs=outputs))
     return v4.new_notebook(cells=cells)
+
+
+def _for_readers(text: str) -> str:
+    """Less the paragraphs that tell the notebook's user what to do."""
+    return "\n\n".join(part for part in text.split("\n\n") if not part.startswith(("Set `", "**Next:**")))
 
 
 def _harmless_output(output: Any) -> Any:
