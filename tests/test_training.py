@@ -9,13 +9,15 @@ import pytest
 import torch
 from torch import nn
 
-from volume_lib import storage, training
+from volume_lib import storage
 from volume_lib.errors import InputError
 from volume_lib.problems.base import Problem
 from volume_lib.problems.networks import MLP
 from volume_lib.problems.splits import make_dataset
+from volume_lib.progress import Bar
 from volume_lib.records import Data
 from volume_lib.training import loop as fitting
+from volume_lib.training import runs
 from volume_lib.training.loop import Trainee, epoch_orders
 from volume_lib.training.optimizers import ASAM_ETA, OPTIMIZERS, SCHEDULES, sam_ascent
 from volume_lib.training.plan import Plan
@@ -411,7 +413,7 @@ def test_the_folder_holds_all_that_rebuilds_the_models(dataset, tmp_path):
 def test_the_bar_counts_samples_and_shows_loss_and_accuracy(dataset, tmp_path, monkeypatch, joint):
     bars = []
 
-    class Bar(training.tqdm):
+    class Watched(Bar):
         def __init__(self, *args, **kwargs):
             super().__init__(*args, **kwargs, file=io.StringIO())
             self.words = []
@@ -420,7 +422,7 @@ def test_the_bar_counts_samples_and_shows_loss_and_accuracy(dataset, tmp_path, m
         def set_postfix_str(self, s="", refresh=True):
             self.words.append(s)
 
-    monkeypatch.setattr(training, "tqdm", Bar)
+    monkeypatch.setattr(runs, "Bar", Watched)
     train(dataset, tmp_path, joint=joint)
     (bar,) = bars
     assert bar.total == bar.n == 6 * sum(10 + level for level in dataset.dataset_quantities)
