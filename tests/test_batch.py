@@ -485,15 +485,17 @@ def test_propagate_a_notebook_keeps_each_runs_parameters(tmp_path):
     experiment = real_experiment(tmp_path / "e")
     batch.make(tmp_path / "e")
     changed = json.loads(jobs(experiment, 0)["train"].notebook.read_text())  # executed and edited in run 0
-    changed["cells"][-1]["source"] = "mine = 1"
-    changed["cells"][-1]["outputs"] = [{"output_type": "stream", "name": "stdout", "text": "1"}]
+    last = max(i for i, cell in enumerate(changed["cells"]) if cell["cell_type"] == "code")
+    changed["cells"][last]["source"] = "mine = 1"
+    changed["cells"][last]["outputs"] = [{"output_type": "stream", "name": "stdout", "text": "1"}]
     source = tmp_path / storage.TRAIN_NOTEBOOK
     source.write_text(json.dumps(changed))
     batch.propagate(source, tmp_path / "e")
     for run, seeds in enumerate(experiment.run_seeds):
         job = jobs(experiment, run)["train"]
         notebook = json.loads(job.notebook.read_text())
-        assert notebook["cells"][-1]["source"] == "mine = 1" and not notebook["cells"][-1]["outputs"]
+        own = [cell for cell in notebook["cells"] if "".join(cell["source"]) == "mine = 1"]
+        assert len(own) == 1 and not own[0]["outputs"]
         injected = [
             cell for cell in notebook["cells"] if cell["metadata"].get("tags") == ["injected-parameters"]
         ]

@@ -146,7 +146,7 @@ def test_files_have_the_documented_keys(runs):
     for key in ("test_loss_values", "log_exp_r_n_values", "top_r_vals", "log_exp_r_n_ci"):
         assert len(results[key]) == 2
     curves = json.loads((run / "cutoffs" / "cutoffs.json").read_text())
-    assert set(curves) == {"Model_0", "Model_20"}
+    assert set(curves) == {"Model_0", "Model_20", "digest"}
     assert set(curves["Model_20"]) == {"additional_data", "base_train_size", "loss_curve"}
     assert len(curves["Model_20"]["loss_curve"]) == 10 + 20
     sizes, accuracies = storage.load_test_accuracies(run)
@@ -234,7 +234,7 @@ def test_the_readmes_own_problem_runs(tmp_path):
         result = runner.run_step(job, ONE)
         assert result.state == "done", result
     assert steps.judge(jobs[0]).state == "done"
-    (tmp_path / "my_problem.py").write_text(blocks["my_problem.py"] + "\n# changed\n")
+    (tmp_path / "my_problem.py").write_text(blocks["my_problem.py"] + "\nCHANGED = True\n")
     assert steps.judge(jobs[0]).state == "pending"  # a problem's file is an input
 
 

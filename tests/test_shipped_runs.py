@@ -163,7 +163,7 @@ def reduced(folder: Path, target: Path) -> Experiment:
     content["volume"] = {"bootstrap": 10}
     content["perturb"] |= {key: asked[key] for key in asked if key == "scaling"}
     content.pop("analysis", None)
-    if content["model"].get("width", 0) > 64:
+    if content.get("model", {}).get("width", 0) > 64:
         content["model"] |= {"width": 16, "heads": 2, "layers": 1}
     target.mkdir(parents=True)
     (target / "experiment.yaml").write_text(yaml.safe_dump(content))

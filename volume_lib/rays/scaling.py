@@ -76,6 +76,8 @@ def filter_scale(model: nn.Module, *_unused: object) -> Tensor:
         for name in moved_names(model)
         if parameters[name].dim() > 1
     }
+    # A network that diverged is above every threshold; its scale has only to be a number.
+    norms = {name: torch.where(own.isfinite(), own, 0.0) for name, own in norms.items()}
     everywhere = _root_mean_square(torch.cat(list(norms.values()))) if norms else 0.0
     scales = []
     for name in moved_names(model):
