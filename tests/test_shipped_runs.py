@@ -127,8 +127,10 @@ def test_make_gives_every_run_its_notebooks(folder, found, tmp_path, monkeypatch
     monkeypatch.setattr(type(problem), "load", lambda self, root=None: data)
     (tmp_path / "experiment.yaml").write_bytes((folder / "experiment.yaml").read_bytes())
     runs = batch.make(tmp_path)
-    assert [run.name for run in runs] == [f"model_{i}_data_{10 + i}" for i in range(10)]
     experiment = read_experiment(tmp_path)
+    assert [run.name for run in runs] == [
+        f"model_{i}_data_{10 + i}" for i in range(len(experiment.run_seeds))
+    ]
     for seeds in experiment.run_seeds:
         for job in jobs_of(experiment, seeds):
             given = {}
