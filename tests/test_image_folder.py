@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from volume_lib import InputError, get_problem
+from volume_lib import InputError, get_problem, load_models_and_data, make_dataset, train_models
 from volume_lib.problems import image_folder
 
 
@@ -79,3 +79,18 @@ def test_what_is_wrong_is_named(photos, tmp_path):
         get_problem({"name": "image_folder", "path": "photos", "sise": 3})
     with pytest.raises(InputError, match="path"):
         get_problem("image_folder")
+
+
+def test_a_run_on_images_is_found_again_by_the_name_in_its_files(photos, tmp_path, monkeypatch):
+    """What the notebook of the rays does after that of the training, without a word on the problem."""
+    monkeypatch.setenv("VOLUME_LIB_DATA", str(tmp_path))
+    problem = get_problem({"name": "image_folder", "path": "photos", "size": 4, "std": [0.25, 0.5, 0.25]})
+    dataset = make_dataset(problem, base_data_size=4, dataset_quantities=[0, 2], data_seed=0)
+    trained = train_models(
+        problem, dataset, folder=tmp_path / "run", model={"hidden_dims": [3]}, model_seed=0, epochs=1,
+        batch_size=4,
+    )  # fmt: skip
+    models, again = load_models_and_data(tmp_path / "run")
+    assert again.x_additional.equal(dataset.x_additional) and again.problem == problem.name
+    for before, after in zip(trained, models, strict=True):
+        assert after.model(again.x_test).equal(before.model(dataset.x_test))

@@ -17,7 +17,7 @@ from volume_lib.errors import InputError, near_match
 from volume_lib.problems.base import Problem, data_root
 from volume_lib.records import problem_parts, problem_text
 
-__all__ = ["Problem", "data_root", "get_problem", "problem_names"]
+__all__ = ["Problem", "data_root", "get_problem", "is_shipped", "problem_names"]
 
 # Module and class of every problem; imported when asked for.
 _PROBLEMS = {
@@ -37,8 +37,13 @@ _WITH_ARGUMENTS = {"image_folder": ("image_folder", "ImageFolder")}
 
 
 def problem_names() -> list[str]:
-    """The names that :func:`get_problem` knows without a file."""
+    """The names that :func:`get_problem` knows without a file and without arguments."""
     return list(_PROBLEMS)
+
+
+def is_shipped(name: str) -> bool:
+    """Whether the problem of this name, arguments and all, is one of the package's, no file of a user's."""
+    return problem_parts(name)[0] in _PROBLEMS | _WITH_ARGUMENTS
 
 
 def get_problem(name: str | Mapping[str, Any] | Problem, base_dir: Path | None = None) -> Problem:

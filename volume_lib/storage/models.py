@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from volume_lib.errors import InputError
-from volume_lib.records import ADDITIONAL, Dataset, TrainedModel, problem_parts
+from volume_lib.records import ADDITIONAL, Dataset, TrainedModel
 from volume_lib.storage import older, schema
 from volume_lib.storage.files import save_torch
 from volume_lib.storage.paths import (
@@ -225,7 +225,7 @@ def load_models_and_data(
 
 def _shipped_problem(folder: Path, dataset: Dataset) -> str:
     """The name of the shipped problem of a run; InputError where its files name none."""
-    from volume_lib.problems import problem_names
+    from volume_lib.problems import is_shipped
 
     path, name = folder / "dataset.pt", dataset.problem
     if not name:
@@ -238,7 +238,7 @@ def _shipped_problem(folder: Path, dataset: Dataset) -> str:
                 f"{path}: does not name its problem, and samples of {shape} with a model of class "
                 f"{kind or 'unknown'} do not tell it; pass problem='mnist' or another"
             )
-    if problem_parts(name)[0] not in problem_names():
+    if not is_shipped(name):
         told = f"names the problem {schema.shown(name)}, which is none of the shipped ones"
         raise InputError(f"{path}: {told}; code is loaded only on request: pass problem={schema.shown(name)}")
     return name
