@@ -26,9 +26,9 @@ from volume_lib.errors import InputError
 from volume_lib.problems import get_problem
 from volume_lib.problems.base import Problem
 from volume_lib.problems.splits import make_dataset
-from volume_lib.training.loop import Settings
 from volume_lib.training.plan import Plan
 from volume_lib.training.runs import Run, train_runs
+from volume_lib.training.section import TrainSettings
 
 SEEDS = (0, 1, 2)
 LEVELS = [0, 60, 160, 460, 960]
@@ -50,7 +50,10 @@ def main() -> None:
 
 def side_by_side(options: argparse.Namespace) -> None:
     problem = get_problem("swiss_roll")
-    plan = Plan(problem, {}, options.epochs, options.batch_size, Settings(learning_rate=1e-3))
+    settings = TrainSettings(
+        epochs=options.epochs, batch_size=options.batch_size, learning_rate=1e-3, target_train_loss=None
+    )
+    plan = Plan(problem, {}, settings)
     datasets = [
         make_dataset(problem, base_data_size=40, dataset_quantities=LEVELS, data_seed=seed) for seed in SEEDS
     ]
@@ -90,7 +93,10 @@ def mnist(options: argparse.Namespace) -> None:
         print(f"MNIST left out: {error}")
         return
     x, y = data.upto(59_940)
-    plan = Plan(problem, {}, options.mnist_epochs, 1000, Settings())
+    settings = TrainSettings(
+        epochs=options.mnist_epochs, batch_size=1000, learning_rate=1e-3, target_train_loss=None
+    )
+    plan = Plan(problem, {}, settings)
 
     def passes() -> None:
         model = problem.build_model({}, 0)

@@ -22,9 +22,10 @@ from volume_lib.experiment.file import (
     parse_experiment,
     read_experiment,
 )
-from volume_lib.experiment.sections import Perturb, Train
+from volume_lib.experiment.sections import Accuracy, Cutoff, Perturb, Train, Volume
+from volume_lib.measuring.measure import measure
 from volume_lib.problems import splits
-from volume_lib.training import plan as plans
+from volume_lib.rays.scaling import SCALINGS
 from volume_lib.training.optimizers import OPTIMIZERS, SCHEDULES
 
 EXAMPLE = """
@@ -205,15 +206,29 @@ def test_sections_are_their_notebooks_parameters(step):
     assert own == {**cell, **named}
 
 
-def test_sections_are_arguments_of_the_functions():
+def test_sections_are_arguments_of_the_functions_with_their_defaults():
     def arguments(*functions):
-        return {name for function in functions for name in inspect.signature(function).parameters}
+        found = {}
+        for function in functions:
+            found |= {name: p.default for name, p in inspect.signature(function).parameters.items()}
+        return found
 
-    assert set(Train.model_fields) <= arguments(splits.make_dataset, training.train_models)
-    assert set(Perturb.model_fields) - {"shards"} <= arguments(sweep.run_sweep)
-    experiment = parse_experiment("problem: mnist")
-    assert set(experiment.parameters("volume")) - {"loss_thresholds"} <= arguments(volume.estimate_volumes)
-    assert set(experiment.parameters("accuracy")) <= arguments(cutoffs.test_accuracies)
+    def defaults(section):
+        return {name: field.default for name, field in section.model_fields.items()}
+
+    def same(section, *functions, but=()):
+        told = arguments(*functions)
+        for name, default in defaults(section).items():
+            assert name in but or told[name] in (default, inspect.Parameter.empty), name
+
+    same(Train, splits.make_dataset, training.train_models)
+    same(Perturb, sweep.run_sweep, but=["shards"])
+    same(Volume, volume.estimate_volumes, but=["loss_thresholds"])
+    same(Accuracy, cutoffs.test_accuracies)
+    same(Cutoff, cutoffs.loss_against_data, but=["loss_threshold"])
+    call, file = arguments(measure), defaults(Perturb)
+    assert [call["threshold"]] == file["loss_thresholds"] and call["directions"] == file["num_directions"]
+    assert (call["scaling"], call["seed"]) == (file["scaling"], file["perturbation_seed"])
 
 
 def test_choices_are_the_librarys():
@@ -229,7 +244,7 @@ def test_choices_are_the_librarys():
     assert choices(Train, "optimizer") == set(OPTIMIZERS)
     assert choices(Train, "lr_schedule") == set(SCHEDULES)
     assert choices(Train, "dataset_type") == set(splits.DATASET_TYPES)
-    assert choices(Train, "vary") == set(plans.VARIES)
+    assert choices(Perturb, "scaling") == set(SCALINGS)
 
 
 def test_reading_an_experiment_needs_no_torch():

@@ -15,7 +15,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "volume_lib"
 
 ORDER = """
 _lazy
-errors thresholds devices records parameters progress sources
+errors thresholds section devices records parameters progress sources
 abilities preflight
 problems
 storage

@@ -26,7 +26,8 @@ from volume_lib.rays.directions import draw_batch
 from volume_lib.rays.fast import FastRays
 from volume_lib.rays.losses import PlainRays
 from volume_lib.rays.scaling import compute_scale
-from volume_lib.training.loop import Fit, Settings, Trainee
+from volume_lib.training.loop import Fit, Trainee
+from volume_lib.training.section import TrainSettings
 
 
 class Named(nn.Module):
@@ -196,7 +197,9 @@ def test_training_leaves_frozen_parameters_bit_for_bit(kind, count):
         models.append(model)
     before = [copy.deepcopy(model.state_dict()) for model in models]
     trainees = [Trainee(f"{i}", model, 12, 5, [2 + i], 2 + i, seed=i) for i, model in enumerate(models)]
-    settings = Settings("adamw", 0.1, weight_decay=0.1, sam_rho=0.01)
+    settings = TrainSettings(
+        optimizer="adamw", learning_rate=0.1, weight_decay=0.1, sam_rho=0.01, target_train_loss=None
+    )
     report = lambda trainee, epoch, state: ended.update({int(trainee.name): state})  # noqa: E731
     Fit(get_problem("mnist"), trainees, (x, y, x, y), settings, report, lambda *_: None).run()
     frozen = frozen_names(models[0])

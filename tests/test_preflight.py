@@ -22,6 +22,7 @@ from volume_lib.rays.scaling import compute_scale
 from volume_lib.records import Data, Dataset, TrainedModel
 from volume_lib.slices import plane_losses, random_plane
 from volume_lib.sweep.run import run_sweep
+from volume_lib.sweep.section import PerturbSettings
 from volume_lib.sweep.settings import SweepSettings
 
 SIZE, CLASSES = 12, 3
@@ -573,9 +574,9 @@ def test_seeds_of_directions_have_bounds(wrong):
     settings = {"num_directions": 3, "perturbation_seed": 0, "loss_thresholds": [0.1], "acc_threshold": None}
     settings |= {"search": "crossing", "scaling": "none", "max_coefficient": None, **wrong}
     with pytest.raises(InputError, match=next(reversed(wrong)) if len(wrong) == 1 else "perturbation_seed"):
-        SweepSettings.checked(**settings)
+        PerturbSettings.checked(**settings)
     fits = settings | {"perturbation_seed": 2**63 - 3, "num_directions": 3}
-    assert SweepSettings.checked(**fits).seeds[-1] == 2**63 - 1
+    assert SweepSettings.of(PerturbSettings.checked(**fits)).seeds[-1] == 2**63 - 1
 
 
 @pytest.mark.parametrize("seed", [-1, 2**64, 1.5, True])

@@ -50,6 +50,7 @@ def tiny_dataset(problem=None, **more):
 
 def tiny_models(folder: Path, dataset, problem=None, **more):
     settings = {"model": TINY, "model_seed": 0, "epochs": 30, "batch_size": 8, "learning_rate": 0.05}
+    settings["target_train_loss"] = None
     problem = problem or get_problem("swiss_roll")
     return train_models(problem, dataset, folder=folder / "models_and_data", **{**settings, **more})
 

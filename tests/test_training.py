@@ -22,6 +22,7 @@ from volume_lib.training.loop import Trainee, epoch_orders
 from volume_lib.training.optimizers import ASAM_ETA, OPTIMIZERS, SCHEDULES, sam_ascent
 from volume_lib.training.plan import Plan
 from volume_lib.training.runs import JOINT_LIMIT, Run, joint_groups, train_models, train_runs
+from volume_lib.training.section import TrainSettings
 
 
 class TanhNet(nn.Module):
@@ -68,6 +69,7 @@ def dataset():
 
 def train(dataset, folder, **kwargs):
     settings = {"model_seed": 3, "epochs": 6, "batch_size": 8, "learning_rate": 0.01, **kwargs}
+    settings.setdefault("target_train_loss", None)
     return train_models(PROBLEM, dataset, folder=folder, **settings)
 
 
@@ -259,7 +261,11 @@ def test_batch_sizes_trained_together_are_those_trained_alone(dataset, tmp_path)
 
 @pytest.mark.parametrize("joint", [True, False])
 def test_runs_trained_together_are_those_trained_alone(tmp_path, joint):
-    plan = Plan(PROBLEM, {"hidden_dims": [7]}, 5, 8, fitting.Settings(learning_rate=0.01))
+    plan = Plan(
+        PROBLEM,
+        {"hidden_dims": [7]},
+        TrainSettings(epochs=5, batch_size=8, learning_rate=0.01, target_train_loss=None),
+    )
     runs = []
     for seed in range(3):
         data = make_dataset(PROBLEM, base_data_size=10, dataset_quantities=[0, 5 + seed], data_seed=seed)
@@ -277,7 +283,7 @@ def test_runs_trained_together_are_those_trained_alone(tmp_path, joint):
 
 
 def test_runs_trained_together_share_their_test_samples(tmp_path):
-    plan = Plan(PROBLEM, {}, 5, 8, fitting.Settings())
+    plan = Plan(PROBLEM, {}, TrainSettings(epochs=5, batch_size=8))
     sizes = (150, 200)
     runs = [
         Run(
@@ -518,18 +524,19 @@ def test_a_target_ends_the_training(dataset, tmp_path):
 @pytest.mark.parametrize(
     "wrong, message",
     [
-        ({"optimizer": "adma"}, 'optimizer "adma": must be one of sgd, adam, adamw .did you mean "adam"'),
-        ({"lr_schedule": "cosin"}, 'lr_schedule "cosin".*did you mean "cosine"'),
-        ({"learning_rate": 0.0}, "learning_rate 0.0: must be above 0"),
-        ({"weight_decay": -1.0}, "weight_decay -1.0: must be 0 or more"),
-        ({"epochs": 0}, "epochs 0: must be a whole number, 1 or more"),
-        ({"batch_size": 2.5}, "batch_size 2.5: must be a whole number"),
-        ({"target_train_loss": 0.0}, "target_train_loss 0.0: must be above 0"),
+        ({"optimizer": "adma"}, "optimizer: 'adma' must be one of sgd, adam, adamw .did you mean .adam."),
+        ({"lr_schedule": "cosin"}, 'lr_schedule.*cosin.*did you mean "cosine"'),
+        ({"learning_rate": 0.0}, "learning_rate: 0.0 must be above 0"),
+        ({"weight_decay": -1.0}, "weight_decay: -1.0 must be 0 or more"),
+        ({"epochs": 0}, "epochs: 0 must be 1 or more"),
+        ({"batch_size": 2.5}, "batch_size: 2.5 must be a whole number"),
+        ({"target_train_loss": 0.0}, "target_train_loss: 0.0 must be above 0"),
         ({"sam_rho": -0.1}, "sam_rho"),
+        ({"epoch": 3}, 'epoch: unknown argument .did you mean "epochs"'),
         ({"sam_adaptive": True}, "sam_adaptive: needs a sam_rho above 0"),
-        ({"vary": "batchsize", "values": [1]}, 'vary "batchsize".*did you mean "batch_size"'),
+        ({"vary": "batchsize", "values": [1]}, 'vary: .batchsize. .*did you mean "batch_size"'),
         ({"vary": "epochs"}, "values"),
-        ({"vary": "epochs", "values": [3, 2]}, "values .*each above the last"),
+        ({"vary": "epochs", "values": [3, 2]}, "values: .*each value above the last"),
         ({"vary": "epochs", "values": [3, 7]}, "values: 7 is beyond the end of the training, epochs 6"),
         ({"vary": "epochs", "values": [3], "target_train_loss": 0.1}, "target_train_loss"),
         ({"values": [3]}, "vary and values: give both"),

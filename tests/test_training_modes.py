@@ -393,13 +393,12 @@ def test_what_cannot_be_stacked_is_trained_one_at_a_time_and_it_is_said(kind, tm
 
 
 def test_networks_with_buffers_of_their_own_keep_them(tmp_path):
-    from volume_lib.training.loop import Settings
     from volume_lib.training.plan import Plan
     from volume_lib.training.runs import Run, train_runs
+    from volume_lib.training.section import TrainSettings
 
-    plan = Plan(
-        PROBLEM, {"model_class": "RandomFeatures"}, 3, 4, Settings(learning_rate=0.02, target_train_loss=None)
-    )
+    settings = TrainSettings(epochs=3, batch_size=4, learning_rate=0.02, target_train_loss=None)
+    plan = Plan(PROBLEM, {"model_class": "RandomFeatures"}, settings)
     runs = [Run(dataset(), seed, tmp_path / str(seed)) for seed in (3, 4)]
     for run, models in zip(runs, train_runs(plan, runs, joint=True), strict=True):
         own = PROBLEM.build_model({}, run.model_seed, "RandomFeatures").features

@@ -51,15 +51,7 @@ def import_checkpoints(
     sizes += ("base_imbalance", "additional_imbalance", "data_seed")
     try:
         dataset = make_dataset(chosen, **{name: train[name] for name in sizes})
-        plan = Plan(
-            chosen,
-            train["model"],
-            train["epochs"],
-            train["batch_size"],
-            _settings(train),
-            train["vary"],
-            train["values"],
-        )
+        plan = Plan(chosen, train["model"], experiment.train)
         plan.check()
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
@@ -78,14 +70,6 @@ def _found(path: str | Path) -> Path:
     if not path.is_file():
         raise InputError(f"--checkpoint {path}: does not exist")
     return path
-
-
-def _settings(train: Mapping[str, Any]) -> Any:
-    from dataclasses import fields
-
-    from volume_lib.training.loop import Settings
-
-    return Settings(**{field.name: train[field.name] for field in fields(Settings) if field.name in train})
 
 
 def _choose(experiment: Experiment, run: int | None) -> RunSeeds:

@@ -19,7 +19,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
-from pydantic import BaseModel, BeforeValidator, Field, PrivateAttr, ValidationError, model_validator
+from pydantic import BeforeValidator, Field, PrivateAttr, ValidationError, model_validator
 
 from volume_lib.errors import InputError, near_match
 from volume_lib.experiment.sections import (
@@ -29,12 +29,12 @@ from volume_lib.experiment.sections import (
     Perturb,
     PlainValues,
     Runs,
-    Section,
     Train,
     Volume,
 )
 from volume_lib.experiment.yaml_file import read_yaml
 from volume_lib.records import problem_text
+from volume_lib.section import Section, tell
 from volume_lib.storage import run_name
 
 FILE_NAME = "experiment.yaml"
@@ -173,62 +173,6 @@ def parse_experiment(text: str, path: str | Path = FILE_NAME) -> Experiment:
             raise InputError(f"{path}: {key}: unknown key{near_match(key, known)}; known: {', '.join(known)}")
         experiment = Experiment(**{key: value for key, value in named.items() if value is not None})
     except ValidationError as error:
-        raise InputError(f"{path}: {_tell(error)}") from error
+        raise InputError(f"{path}: {tell(error, Experiment)}") from error
     experiment._folder = path.parent
     return experiment
-
-
-_UNION_TAGS = {"Imbalance", "int", "float", "str"}
-"""What pydantic puts into the place of an error beside the keys."""
-
-
-def _tell(errors: ValidationError) -> str:
-    """The first error: key, value, what would be right."""
-    error = min(errors.errors(), key=lambda entry: entry["type"] != "extra_forbidden")
-    where = list(error["loc"])
-    if error["type"] != "extra_forbidden":
-        where = [part for part in where if part not in _UNION_TAGS]
-    else:
-        where = [part for part in where[:-1] if part not in _UNION_TAGS] + where[-1:]
-    key = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in where).lstrip(".")
-    if error["type"] == "extra_forbidden":
-        known = _keys_at(where[:-1])
-        return f"{key}: unknown key{near_match(where[-1], known)}; known: {', '.join(known)}"
-    if error["type"] == "missing":
-        return f"{key}: must be given"
-    value, context = error["input"], error.get("ctx", {})
-    told = {
-        "int_type": "must be a whole number",
-        "int_parsing": "must be a whole number",
-        "float_type": "must be a number",
-        "float_parsing": "must be a number",
-        "finite_number": "must be a finite number",
-        "bool_type": "must be true or false",
-        "bool_parsing": "must be true or false",
-        "string_type": "must be text",
-        "list_type": "must be a list, such as [0, 540]",
-        "dict_type": "must hold keys and values",
-        "model_type": "must hold keys and values",
-        "invalid_key": "is no text, and keys must be",
-        "greater_than": f"must be above {context.get('gt')}",
-        "greater_than_equal": f"must be {context.get('ge')} or more",
-        "less_than_equal": f"must be {context.get('le')} or less",
-        "too_short": "must not be empty",
-        "value_error": str(context.get("error")),
-    }.get(error["type"], error["msg"])
-    if error["type"] == "literal_error":
-        choices = str(context["expected"]).replace("'", "").replace(" or ", ", ").split(", ")
-        told = f"must be one of {', '.join(choices)}{near_match(str(value), choices)}"
-    if isinstance(value, BaseModel | dict):  # a rule about several keys; it names them itself
-        return f"{key}: {told}" if key else told
-    return f"{key}: {value!r} {told}"
-
-
-def _keys_at(where: list[str | int]) -> list[str]:
-    """The keys that the section at ``where`` has."""
-    model: type[BaseModel] = Experiment
-    for part in where:
-        found = [model.model_fields[part].annotation] if part in model.model_fields else []
-        found += getattr(found[0], "__args__", ()) if found else ()
-        model = next(kind for kind in found if isinstance(kind, type) and issubclass(kind, BaseModel))
-    return list(model.model_fields)

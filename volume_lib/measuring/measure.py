@@ -28,6 +28,7 @@ from volume_lib.progress import Bar
 from volume_lib.rays.scaling import log_det
 from volume_lib.records import Sweep
 from volume_lib.sweep.run import budget_of, ray_records, rays_of, walk
+from volume_lib.sweep.section import PerturbSettings
 from volume_lib.sweep.settings import SweepSettings
 
 _CHUNK_ELEMENTS = 2**22
@@ -107,10 +108,11 @@ def measure(
         thresholds = _numbers(threshold, "threshold")
 
         def settings(loss_thresholds: Sequence[float]) -> SweepSettings:
-            return SweepSettings.checked(
-                num_directions=directions, loss_thresholds=loss_thresholds, acc_threshold=acc_threshold,
-                search="crossing", scaling=scaling, perturbation_seed=seed, max_coefficient=None,
+            asked = PerturbSettings.checked(
+                num_directions=directions, loss_thresholds=list(loss_thresholds), acc_threshold=acc_threshold,
+                scaling=scaling, perturbation_seed=seed,
             )  # fmt: skip
+            return SweepSettings.of(asked)
 
         settings(rises or thresholds)
         if rises is None:

@@ -31,7 +31,9 @@ from volume_lib.records import Dataset, Sweep, TrainedModel
 from volume_lib.search.crossings import Crossing, Grid
 from volume_lib.search.points import Packed, Points, Target, bracket
 from volume_lib.search.prediction import History
+from volume_lib.section import takes
 from volume_lib.sweep.check import check_models, storable
+from volume_lib.sweep.section import PerturbSettings
 from volume_lib.sweep.settings import SweepSettings
 
 FIRST_BATCH, LARGEST_BATCH = 8, 256
@@ -39,23 +41,15 @@ FIRST_BATCH, LARGEST_BATCH = 8, 256
 
 
 @torch_defaults()
+@takes(PerturbSettings)
 def run_sweep(
     problem: Problem,
     models: Sequence[TrainedModel],
     dataset: Dataset,
     run_dir: str | Path = ".",
     *,
-    num_directions: int,
-    loss_thresholds: Sequence[float],
-    acc_threshold: float | None = None,
-    search: str | Crossing | Grid = "crossing",
-    scaling: str = "filter",
-    perturbation_seed: int = 0,
-    landscape_levels: Sequence[int] | None = None,
-    all_pairs: bool = False,
-    max_coefficient: float | None = None,
-    device: str = "auto",
-    memory_budget: float | None = None,
+    search: str | Crossing | Grid | None = None,
+    **settings: Any,
 ) -> list[Path]:
     """Evaluate all models along random rays in all landscapes and write one file for each pair.
 
@@ -67,9 +61,9 @@ def run_sweep(
         problem: gives the per-sample loss and accuracy.
         models: the minima; ``dataset``: their data.
         run_dir: the run's folder; files go to ``<run_dir>/<dataset_type>_<level>/``.
-        num_directions: directions, with seeds ``perturbation_seed, perturbation_seed + 1, …``; the
+        num_directions: directions (500), with seeds ``perturbation_seed, perturbation_seed + 1, …``; the
             same for every model.
-        loss_thresholds: losses whose first crossing is searched on every ray.
+        loss_thresholds: losses whose first crossing is searched on every ray (0.1).
         acc_threshold: if given, the first coefficient with an accuracy below it is searched too.
         search: ``"crossing"`` (solve, to a relative 1e-6), ``"grid"`` (the plain procedure: 100
             coefficients), or a :class:`Crossing` or :class:`Grid` of your own.
@@ -80,48 +74,45 @@ def run_sweep(
         device: ``"auto"`` (a GPU if there is one), ``"cpu"``, ``"cuda"``, ``"cuda:1"`` …
         memory_budget: bytes for directions and their intermediate results; default a quarter of what is free.
 
+    All but the first four are :class:`~volume_lib.sweep.section.PerturbSettings`, with its defaults.
+
     Returns:
         The paths of all files, in the order of models and landscapes.
 
     Raises:
         InputError: an argument is impossible; nothing has been computed or written then.
     """
-    settings = SweepSettings.checked(
-        num_directions=num_directions,
-        loss_thresholds=loss_thresholds,
-        acc_threshold=acc_threshold,
-        search=search,
-        scaling=scaling,
-        perturbation_seed=perturbation_seed,
-        max_coefficient=max_coefficient,
-    )
-    device = resolve_device(device)
-    plan = _plan([storable(trained) for trained in models], dataset, landscape_levels, all_pairs)
+    if isinstance(search, str):
+        settings["search"], search = search, None
+    asked = PerturbSettings.checked(**settings)
+    wanted = SweepSettings.of(asked, search)
+    device = resolve_device(asked.device)
+    plan = _plan([storable(trained) for trained in models], dataset, asked.landscape_levels, asked.all_pairs)
     fresh = [
         trained
         for trained, own in plan
         if not all(path.exists() for path in _files(run_dir, dataset, trained, own))
     ]
-    check_models(problem, fresh, dataset, settings.loss_thresholds, device)
+    check_models(problem, fresh, dataset, wanted.loss_thresholds, device)
     loss_digest = problem_digest(problem)
     digests = {level: level_digest(dataset, level) for level in sorted({lv for _, own in plan for lv in own})}
     paths = []
-    with _progress(plan, dataset, len(settings.seeds)) as bar:
+    with _progress(plan, dataset, len(wanted.seeds)) as bar:
         for trained, own in plan:
             files = _files(run_dir, dataset, trained, own)
             bar.set_description(f"{trained.key} {trained.value}")
             made_from = {level: (digests[level], loss_digest) for level in own}
-            if _are_done(files, settings, problem, trained, dataset, made_from):
-                bar.skip(len(settings.seeds) * (dataset.base_data_size + own[-1]))
+            if _are_done(files, wanted, problem, trained, dataset, made_from):
+                bar.skip(len(wanted.seeds) * (dataset.base_data_size + own[-1]))
                 told = "there already"
             else:
                 if all(trained is not other for other in fresh):
-                    check_models(problem, [trained], dataset, settings.loss_thresholds, device)
-                sweeps = sweep_model(problem, trained, dataset, own, settings, device, memory_budget, bar)
+                    check_models(problem, [trained], dataset, wanted.loss_thresholds, device)
+                sweeps = sweep_model(problem, trained, dataset, own, wanted, device, asked.memory_budget, bar)
                 for path, sweep in zip(files, sweeps, strict=True):
                     sweep.samples_digest, sweep.problem_digest = made_from[sweep.additional_data]
                     storage.save_sweep(path, sweep)
-                told = f"{len(settings.seeds):,} directions"
+                told = f"{len(wanted.seeds):,} directions"
             where = "1 landscape" if len(own) == 1 else f"{len(own)} landscapes"
             bar.say(f"{trained.key} {trained.value}: {told}, in {where}")
             paths += files

@@ -1,24 +1,18 @@
-"""What a sweep is asked for, checked, and whether a file holds it."""
+"""What a sweep is asked for, ready for use, and whether a file holds it."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from volume_lib.errors import InputError
 from volume_lib.parameters import num_moved
-from volume_lib.rays.scaling import SCALINGS
 from volume_lib.records import Sweep, TrainedModel
 from volume_lib.search.crossings import Crossing, Grid
 from volume_lib.search.points import Target
 from volume_lib.storage import arrays_of
-from volume_lib.thresholds import check_thresholds
-
-MAX_SEED = 2**63
-"""Seeds of directions lie below: files hold them as signed 64-bit numbers."""
+from volume_lib.sweep.section import PerturbSettings
 
 
 @dataclass(frozen=True)
@@ -32,41 +26,23 @@ class SweepSettings:
     scaling: str
 
     @classmethod
-    def checked(
-        cls,
-        *,
-        num_directions: int,
-        loss_thresholds: Sequence[float],
-        acc_threshold: float | None,
-        search: str | Crossing | Grid,
-        scaling: str,
-        perturbation_seed: int,
-        max_coefficient: float | None,
-    ) -> SweepSettings:
-        """Settings from the arguments of :func:`volume_lib.sweep.run.run_sweep`.
+    def of(cls, asked: PerturbSettings, search: Crossing | Grid | None = None) -> SweepSettings:
+        """What is asked for, with the search that its name stands for, or with ``search`` instead.
 
         Raises:
-            InputError: one of them is impossible.
+            InputError: a search of one's own, and a ``max_coefficient`` beside it.
         """
-        if not _whole(num_directions) or num_directions < 1:
-            raise InputError(f"num_directions must be a whole number, at least 1; got {num_directions!r}")
-        whole = _whole(perturbation_seed)
-        if not whole or perturbation_seed < 0 or perturbation_seed + num_directions > MAX_SEED:
+        if search is not None and asked.max_coefficient is not None:
             raise InputError(
-                "perturbation_seed must be a whole number between 0 and 2^63 less the number of directions, "
-                f"{num_directions}; got {perturbation_seed!r}"
+                f"max_coefficient: the search given has its own; got {asked.max_coefficient} beside it"
             )
-        if not len(loss_thresholds) or not all(0 < value < math.inf for value in loss_thresholds):
-            raise InputError(f"loss_thresholds must be a list of positive numbers; got {loss_thresholds}")
-        check_thresholds(None, acc_threshold)
-        if scaling not in SCALINGS:
-            raise InputError(f"scaling must be one of {', '.join(SCALINGS)}; got {scaling!r}")
+        first = asked.perturbation_seed
         return cls(
-            seeds=range(perturbation_seed, perturbation_seed + num_directions),
-            loss_thresholds=tuple(sorted({float(value) for value in loss_thresholds})),
-            acc_threshold=acc_threshold,
-            search=_search(search, max_coefficient),
-            scaling=scaling,
+            seeds=range(first, first + asked.num_directions),
+            loss_thresholds=tuple(sorted(asked.loss_thresholds)),
+            acc_threshold=asked.acc_threshold,
+            search=search or _search(asked.search, asked.max_coefficient),
+            scaling=asked.scaling,
         )
 
     @property
@@ -93,21 +69,7 @@ class SweepSettings:
         )
 
 
-def _whole(number: object) -> bool:
-    return isinstance(number, int | np.integer) and not isinstance(number, bool)
-
-
-def _search(search: str | Crossing | Grid, max_coefficient: float | None) -> Crossing | Grid:
-    if max_coefficient is not None and not max_coefficient > 0:
-        raise InputError(f"max_coefficient must be positive; got {max_coefficient}")
-    if not isinstance(search, str):
-        if max_coefficient is not None:
-            raise InputError(
-                f"max_coefficient: the search given has its own; got {max_coefficient} beside it"
-            )
-        return search
-    if search == "crossing":
-        return Crossing() if max_coefficient is None else Crossing(max_coefficient=max_coefficient)
-    if search == "grid":
+def _search(name: str, max_coefficient: float | None) -> Crossing | Grid:
+    if name == "grid":
         return Grid(tuple((max_coefficient or 1.0) * c for c in Grid().coefficients))
-    raise InputError(f'search must be "crossing" or "grid"; got {search!r}')
+    return Crossing() if max_coefficient is None else Crossing(max_coefficient=max_coefficient)

@@ -20,23 +20,11 @@ from volume_lib.errors import InputError
 from volume_lib.problems.base import Problem
 from volume_lib.training.modes import USUAL, Mode, buffers_of, restore, seed_of_draws
 from volume_lib.training.optimizers import OPTIMIZERS, SCHEDULES, sam_ascent
+from volume_lib.training.section import TrainSettings
 from volume_lib.training.stacks import Stack
 
 EVALUATION_BATCH = 1_000
 """Samples that are evaluated at once: enough to fill the cores, few enough for a transformer's memory."""
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How models are trained; the names are those of :func:`volume_lib.training.runs.train_models`."""
-
-    optimizer: str = "adam"
-    learning_rate: float = 1e-3
-    weight_decay: float = 0.0
-    lr_schedule: str | None = None
-    target_train_loss: float | None = None
-    sam_rho: float = 0.0
-    sam_adaptive: bool = False
 
 
 @dataclass(eq=False)
@@ -104,7 +92,7 @@ class Fit:
         problem: Problem,
         trainees: list[Trainee],
         data: tuple[Tensor, Tensor, Tensor, Tensor],
-        settings: Settings,
+        settings: TrainSettings,
         report: Callable[[Trainee, int, dict[str, Tensor]], None],
         tick: Callable[[Trainee, int], None],
         mode: Mode = USUAL,

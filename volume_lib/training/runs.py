@@ -19,17 +19,20 @@ from volume_lib.errors import InputError
 from volume_lib.problems.base import Problem
 from volume_lib.progress import Bar
 from volume_lib.records import Dataset, TrainedModel
+from volume_lib.section import takes
 from volume_lib.thresholds import check_thresholds
 from volume_lib.training.fit import unfitted_line
-from volume_lib.training.loop import Fit, Settings, Trainee
+from volume_lib.training.loop import Fit, Trainee
 from volume_lib.training.modes import Mode, check_training, stack_together
 from volume_lib.training.plan import Plan, Wanted, warn_of_strangers
+from volume_lib.training.section import TrainSettings
 
 JOINT_LIMIT = 1_000_000
 """``joint="auto"`` stacks models up to this product of parameters and batch size: beyond it, the work in an
 operation outweighs the time between operations."""
 
 
+@takes(TrainSettings)
 def train_models(
     problem: Problem,
     dataset: Dataset,
@@ -37,21 +40,11 @@ def train_models(
     folder: str | Path = "models_and_data",
     model: Mapping[str, Any] | None = None,
     model_seed: int,
-    epochs: int,
-    batch_size: int,
-    optimizer: str = "adam",
-    learning_rate: float = 1e-3,
-    weight_decay: float = 0.0,
-    lr_schedule: str | None = None,
-    target_train_loss: float | None = None,
-    sam_rho: float = 0.0,
-    sam_adaptive: bool = False,
-    vary: str | None = None,
-    values: Sequence[int] | None = None,
     checkpoints: Mapping[Any, str | Path] | None = None,
     loss_thresholds: Sequence[float] | None = None,
     joint: bool | str = "auto",
     device: str = "auto",
+    **settings: Any,
 ) -> list[TrainedModel]:
     """Train the minima of one run and save them, with the data set, in ``folder``.
 
@@ -63,10 +56,17 @@ def train_models(
     ``model`` holds the model's arguments and, optionally, its ``model_class``. ``model_seed`` decides the
     initial parameters and the order of the samples: the same settings give the same weights on one machine.
 
+    ``settings`` are those of :class:`~volume_lib.training.section.TrainSettings`, with its defaults:
+
+    - ``epochs`` (3000), ``batch_size`` (200), ``learning_rate`` (0.003).
     - ``optimizer``: ``sgd``, ``adam`` or ``adamw``; ``weight_decay`` is decoupled in the last.
     - ``lr_schedule``: ``cosine`` or ``linear`` take the learning rate to 0 over ``epochs``.
-    - ``target_train_loss`` ends a training once the loss (nats) over all its samples is that low.
+    - ``target_train_loss`` (0.01; None: none) ends a training once the loss (nats) over all its samples is
+      that low.
     - ``sam_rho`` > 0 is sharpness-aware minimisation of that radius, ``sam_adaptive`` its adaptive form.
+
+    And how it is done:
+
     - ``checkpoints``: level (or other value) → file with weights that were trained elsewhere: these models
       are imported (:mod:`volume_lib.training.imports`), the others trained.
     - ``loss_thresholds`` of the sweep to come: models that end above the largest (without any: above
@@ -84,10 +84,7 @@ def train_models(
     InputError for impossible settings, when a training loss turns NaN, and where a model's file was written
     by something else: it is the user's, and stays.
     """
-    settings = Settings(
-        optimizer, learning_rate, weight_decay, lr_schedule, target_train_loss, sam_rho, sam_adaptive
-    )
-    plan = Plan(problem, model or {}, epochs, batch_size, settings, vary, values)
+    plan = Plan(problem, model or {}, TrainSettings.checked(**settings))
     if checkpoints:
         from volume_lib.training.imports import import_models
 
@@ -96,7 +93,7 @@ def train_models(
     for threshold in loss_thresholds or ():
         check_thresholds(threshold, None)
     models = train_runs(plan, [Run(dataset, model_seed, folder)], joint=joint, device=device)[0]
-    line = unfitted_line(models, target_train_loss, loss_thresholds)
+    line = unfitted_line(models, plan.settings.target_train_loss, loss_thresholds)
     if line:
         tqdm.write(line)
     return models
@@ -171,7 +168,7 @@ class _Work:
         start = sum(len(x) for x, _ in self.pool)
         self.pool.append(run.dataset.upto(max(w.level for w in missing)))
         # lengths are stages of one training, anything else is a training of its own
-        for members in [missing] if self.plan.vary == "epochs" else [[w] for w in missing]:
+        for members in [missing] if self.plan.settings.vary == "epochs" else [[w] for w in missing]:
             trainee = self._trainee(
                 members[-1], [w.epochs for w in members], start, run.dataset.base_data_size
             )
@@ -185,7 +182,7 @@ class _Work:
             size=base + wanted.level,
             batch_size=wanted.batch_size,
             snapshots=snapshots,
-            schedule_epochs=self.plan.epochs,
+            schedule_epochs=self.plan.settings.epochs,
             seed=wanted.identity["model_seed"],
             start=start,
         )

@@ -33,8 +33,10 @@ from scipy.special import logsumexp
 
 from volume_lib.errors import InputError
 from volume_lib.records import Sweep
+from volume_lib.section import takes
 from volume_lib.thresholds import above, below, check_thresholds
 from volume_lib.volume import diagnostics
+from volume_lib.volume.section import VolumeSettings
 
 
 @dataclass(frozen=True)
@@ -109,15 +111,13 @@ def log_volume(log_exp_r_n: float, n: int, log_det_scaling: float) -> float:
     return log_exp_r_n + log_ball_volume(n) + log_det_scaling
 
 
+@takes(VolumeSettings)
 def estimate_volumes(
     sweeps: Sequence[Sweep],
     loss_threshold: float,
     *,
-    acc_threshold: float | None = None,
-    top_k: int | None = 10,
-    bootstrap: int = 1000,
-    subset_sizes: Sequence[int] | None = None,
     seed: int = 0,
+    **settings: Any,
 ) -> dict[str, Any]:
     """Estimate the volumes of all minima in one landscape: the contents of ``results.json``.
 
@@ -126,9 +126,10 @@ def estimate_volumes(
     same as ``model_data_levels``). Log volumes are in nats, ``-inf`` for a volume of zero; radii are norms
     of the unscaled perturbation.
 
-    ``top_k``: how many of the largest radii to keep with their seeds (None: all). ``bootstrap``: resamples
-    behind ``log_exp_r_n_ci``. ``subset_sizes``: numbers of directions at which to ask how reliable the order
-    is (default: 1, 2, 5, 10 … up to all). ``seed``: of the resampling; the same seed gives the same result.
+    Settings are those of :class:`~volume_lib.volume.section.VolumeSettings`. ``top_k`` (10): how many of the
+    largest radii to keep with their seeds (None: all). ``bootstrap`` (1000): resamples behind
+    ``log_exp_r_n_ci``. ``subset_sizes``: numbers of directions at which to ask how reliable the order is
+    (default: 1, 2, 5, 10 … up to all). ``seed``: of the resampling; the same seed gives the same result.
 
     Ranks follow :func:`scipy.stats.rankdata` (ties share their average rank) with 1 = largest.
     ``loss_predicts_minimas`` (the whole order), ``largest_volume_has_least_data`` (the largest alone),
@@ -141,26 +142,25 @@ def estimate_volumes(
     a threshold is impossible. Warns about a minimum that is above the threshold to begin with (its
     volume is zero).
     """
-    check_thresholds(loss_threshold, acc_threshold)
+    asked = VolumeSettings.checked(**settings)
+    check_thresholds(loss_threshold, None)
     sweeps = sorted(sweeps, key=lambda sweep: sweep.value)
     _check_sweeps(sweeps)
-    if (top_k is not None and top_k < 1) or bootstrap < 1:
-        raise InputError(f"top_k and bootstrap must be at least 1 (got {top_k} and {bootstrap})")
     first = sweeps[0]
     n, num_directions = first.num_params, len(first.wiggle_results)
-    sizes = diagnostics.subset_sizes(num_directions, subset_sizes)
+    sizes = diagnostics.subset_sizes(num_directions, asked.subset_sizes)
 
     radii = [threshold_radii(sweep, loss_threshold) for sweep in sweeps]
     for sweep, found in zip(sweeps, radii, strict=True):
         _warn_if_above(sweep, found, loss_threshold)
     test_losses = [float(sweep.test_loss) for sweep in sweeps]
     levels = [int(sweep.model_trained_data) for sweep in sweeps]
-    by_loss = _measure(sweeps, radii, bootstrap, seed)
+    by_loss = _measure(sweeps, radii, asked.bootstrap, seed)
     values = by_loss["log_exp_r_n_values"]
     powers = [_log_powers(found.radius, n) for found in radii]
     same_largest, same_order = diagnostics.rank_probabilities(powers, sizes, seed=seed)
     by_radius = diagnostics.rank_probabilities(powers, sizes, by_largest=True, seed=seed)
-    tops = [np.argsort(-found.radius, kind="stable")[:top_k] for found in radii]
+    tops = [np.argsort(-found.radius, kind="stable")[: asked.top_k] for found in radii]
     results = {
         "test_loss_values": test_losses,
         "test_acc_values": [float(sweep.test_accs) for sweep in sweeps],
@@ -192,8 +192,8 @@ def estimate_volumes(
         "log_exp_r_n_ranks": diagnostics.ranks(values),
         "data_level_ranks": diagnostics.ranks(levels),
     }
-    if acc_threshold is not None:
-        results |= _accuracy_results(sweeps, acc_threshold, bootstrap, seed)
+    if asked.acc_threshold is not None:
+        results |= _accuracy_results(sweeps, asked.acc_threshold, asked.bootstrap, seed)
     return results
 
 
