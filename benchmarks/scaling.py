@@ -39,7 +39,7 @@ CASES = {
     "mnist": {
         "levels": (0, 540, 1940),
         "model": {"hidden_dims": [256, 128]},
-        "training": {"epochs": 60, "batch_size": 200, "target_train_loss": 0.002},
+        "training": {"epochs": 60, "batch_size": 200, "learning_rate": 1e-3, "target_train_loss": 0.002},
     },
 }
 BASE, THRESHOLD = 60, 0.1

@@ -259,7 +259,7 @@ def test_grokking_knows_its_pairs_long_before_it_generalises_and_its_volume_grow
     lengths = train_models(
         problem, dataset, folder=tmp_path / "models_and_data", model={"hidden_dims": [128]}, model_seed=0,
         optimizer=train.optimizer, learning_rate=train.learning_rate, weight_decay=train.weight_decay,
-        batch_size=540, epochs=600, vary="epochs", values=[80, 150, 300, 600],
+        batch_size=540, epochs=600, vary="epochs", values=[80, 150, 300, 600], target_train_loss=None,
     )  # fmt: skip
     last = lengths[-1]
     knows = next(i for i, accuracy in enumerate(last.train_accs) if accuracy == 1)
