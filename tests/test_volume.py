@@ -96,7 +96,7 @@ def test_impossible_loss_thresholds_are_refused(bad):
 
 @pytest.mark.parametrize("bad", [0, 1.5, math.nan])
 def test_impossible_accuracy_thresholds_are_refused(bad):
-    with pytest.raises(InputError, match="acc_threshold.* must (be|lie in) "):
+    with pytest.raises(InputError, match=r"acc_threshold.* must (be|lie in) "):
         volume.estimate_volumes([sweep_of_radii([1.0])], 0.1, acc_threshold=bad)
 
 
