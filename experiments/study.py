@@ -46,7 +46,8 @@ def measure_costs(folder: Path, runs: list[Path], against_grid: bool) -> dict[st
     """What ``study.json`` holds."""
     (status,) = batch.status(folder).experiments
     measured: dict[str, Any] = {
-        "processor": f"{processor_name(resolve_device('auto'))} of {os.cpu_count()}",
+        "processor": f"{processor_name(resolve_device('auto'))} of {os.cpu_count()} cores",
+        "load": f"{os.getloadavg()[2]:.0f} at the end",
         "torch": torch.__version__,
         "seconds": {
             run.name: {step: status.verdicts[run.name][step].seconds for step in STEPS} for run in runs

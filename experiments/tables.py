@@ -20,8 +20,14 @@ import numpy as np
 from scipy import stats
 
 from volume_lib import storage
-from volume_lib.analysis import ExperimentResults, compare, fit_power_law, load_experiment, rank_agreement
-from volume_lib.errors import InputError
+from volume_lib.analysis import (
+    Comparison,
+    ExperimentResults,
+    compare,
+    fit_power_law,
+    load_experiment,
+    rank_agreement,
+)
 from volume_lib.experiment.file import read_experiment
 from volume_lib.volume.words import order_line
 
@@ -100,7 +106,7 @@ def _json(path: Path) -> dict[str, Any]:
 def tables(folder: Path) -> str:
     """All tables, in Markdown, from the results in ``folder``."""
     study = Study.read(folder)
-    parts = [accuracies(study), smallest_landscape(study)]
+    parts = [accuracies(study), training_losses(study), smallest_landscape(study)]
     if study.at.counts_training_data and len(study.seeds) > 1:
         parts.append(power_laws(study))
     parts += [orders(study), comparison(study)]
@@ -166,9 +172,21 @@ def accuracies(study: Study) -> str:
     return f"### Test accuracy\n\n{markdown(header, rows)}\n\n{last}"
 
 
+def training_losses(study: Study) -> str:
+    """The loss at which each minimum lies in its own data: how far below the thresholds training went."""
+    losses = study.at.of_minima("train_loss")
+    rows = [
+        [name, *(f"{value:.2g}" for value in values)]
+        for name, values in zip(study.names, losses.T, strict=True)
+    ]
+    header = markdown([study.what, *(f"seeds {s}" for s in study.seeds)], rows)
+    return f"### Training loss at the minimum, {study.at.loss_unit}\n\n{header}"
+
+
 def smallest_landscape(study: Study) -> str:
     """log E[r^n] of each minimum in the landscape that all share, and how it orders them."""
     rows, lines, several = [], [], len(study.seeds) > 1
+    directions = read_experiment(study.folder).perturb.num_directions
     any_published = any(study.told("log_exp_r_n", threshold) for threshold in study.experiments)
     for threshold, experiment in study.experiments.items():
         values = experiment.matrix("log_exp_r_n", study.base)
@@ -190,6 +208,7 @@ def smallest_landscape(study: Study) -> str:
     return "\n\n".join(
         [
             f"### log E[r^n] in the landscape of {study.landscape}, nats",
+            f"n = {int(study.at.table[0]['num_params']):,} parameters, {directions} directions.",
             markdown(header, rows),
             "\n".join(lines),
         ]
@@ -254,28 +273,33 @@ carries every mean (last tables), and larger radii may not have been drawn. `≫
 
 def comparison(study: Study) -> str:
     """This experiment less the one that it is compared with, minimum by minimum."""
-    other = read_experiment(study.folder).analysis.compare_with
-    if other is None:
+    asked = read_experiment(study.folder).analysis.compare_with
+    if asked is None or not storage.list_runs(study.folder / asked):
         return ""
-    rows, names = [], ("", "")
+    rows, name = [], ""
     for threshold, experiment in study.experiments.items():
-        try:
-            found = compare(load_experiment(study.folder / other, threshold), experiment)
-        except InputError:  # nothing is shipped of it at this threshold
-            continue
-        names = found.names
-        each = found.second - found.first if found.paired else np.full((0, len(found.minima)), np.nan)
-        for j, minimum in enumerate(found.minima):
-            low, high = found.interval[j]
-            interval = f"{low:,.0f} … {high:,.0f}" if np.isfinite(found.interval[j]).all() else ""
-            row = [f"{threshold:g}", f"{minimum:,}", *(f"{value:+,.0f}" for value in each[:, j])]
-            rows.append([*row, f"{found.difference[j]:+,.0f}", interval])
-    if not rows:
-        return ""
-    header = ["threshold", "additional samples", *(f"seeds {s}" for s in study.seeds[: len(rows[0]) - 4])]
-    return f"""### {names[1]} less {names[0]}: log E[r^n] in the landscape of {study.landscape}, nats
+        other = load_experiment(study.folder / asked, threshold)
+        name = other.name
+        for level, size in zip(experiment.landscapes, experiment.landscape_sizes, strict=True):
+            found = compare(other, experiment, level)
+            for j, minimum in enumerate(found.minima):
+                if np.isfinite(found.difference[j]):
+                    row = [f"{threshold:g}", f"{size:,.0f}", study.names[study.at.minima.index(minimum)]]
+                    rows.append([*row, f"{found.difference[j]:+,.0f}", _each_and_interval(found, j)])
+    samples = "samples" if study.at.counts_training_data else "additional samples"
+    header = ["threshold", f"landscape, {samples}", study.what, "mean difference", "by seed; 95 % interval"]
+    return f"""### {study.at.name} less {name}: log E[r^n], nats
 
-{markdown([*header, "mean", "95 % interval over seeds"], rows)}"""
+{markdown(header, rows)}"""
+
+
+def _each_and_interval(found: Comparison, j: int) -> str:
+    """The differences seed by seed, where seeds are shared, and the interval of their mean."""
+    if not np.isfinite(found.interval[j]).all():
+        return "one seed"
+    low, high = found.interval[j]
+    each = ", ".join(f"{value:+,.0f}" for value in (found.second - found.first)[:, j]) if found.paired else ""
+    return f"{each}; {low:+,.0f} … {high:+,.0f}".removeprefix("; ")
 
 
 def grid_against_crossing(study: Study) -> str:
@@ -306,9 +330,10 @@ def times(study: Study) -> str:
     for run, steps in measured["seconds"].items():
         minutes = [f"{steps[step] / 60:.1f}" for step in STEPS]
         rows.append([_seeds(run), *minutes, f"{sum(steps.values()) / 3600:.2f}"])
+    load = f", load average {measured['load']}" if "load" in measured else ""
     text = f"""### Time
 
-{measured["processor"]}, torch {measured["torch"]}; wall-clock time of the notebooks.
+{measured["processor"]}, torch {measured["torch"]}{load}; wall-clock time of the notebooks.
 
 {markdown(["seeds", *(f"{step}, min" for step in STEPS), "together, h"], rows)}"""
     return f"{text}\n\n{_plain(study)}" if "plain" in measured else text
