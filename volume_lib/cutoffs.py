@@ -13,6 +13,7 @@ import numpy as np
 
 from volume_lib.progress import Bar
 from volume_lib.records import Dataset, TrainedModel
+from volume_lib.storage.weights import weights_digest
 from volume_lib.thresholds import above
 
 if TYPE_CHECKING:  # the analysis, which reads curves, starts without torch
@@ -31,7 +32,7 @@ def loss_against_data(
     One entry ``Model_<value>`` per minimum with its ``additional_data``, the ``base_train_size`` and the
     ``loss_curve``: entry ``i`` is the mean loss over the first ``i + 1`` samples, base samples first, then
     all additional ones in their order (so that entry ``base_train_size + level - 1`` is its loss in the
-    landscape of ``level``).
+    landscape of ``level``); and ``weights_digest``, which says whose loss it is.
     """
     x, y = dataset.upto(len(dataset.x_additional))
     counts = np.arange(1, len(x) + 1)
@@ -42,6 +43,7 @@ def loss_against_data(
             "additional_data": int(trained.additional_data),
             "base_train_size": int(dataset.base_data_size),
             "loss_curve": (np.cumsum(losses) / counts).tolist(),
+            "weights_digest": weights_digest(trained.model.state_dict()),
         }
     return cutoffs
 

@@ -106,13 +106,21 @@ def _read(found: Mapping[str, runs.Found], kind: str, threshold: float) -> tuple
     """The results of each run at one threshold, and of each run that cannot be read: why."""
     contents: dict[str, dict[int, dict[str, Any]]] = {}
     left_out: dict[str, str] = {}
-    for run, (_, files) in found.items():
+    for run, (folder, files) in found.items():
+        chosen = {
+            level: path
+            for (its_kind, level, its_threshold), path in files.items()
+            if its_kind == kind and math.isclose(its_threshold, threshold)
+        }
         try:
-            contents[run] = {
-                level: storage.load_results(path)
-                for (its_kind, level, its_threshold), path in files.items()
-                if its_kind == kind and math.isclose(its_threshold, threshold)
-            }
+            contents[run] = {level: storage.load_results(path) for level, path in chosen.items()}
+            of_files = {path: contents[run][level] for level, path in chosen.items()}
+            cutoffs = storage.load_cutoffs(folder) if storage.cutoffs_path(folder).exists() else None
+            accuracies = (
+                storage.accuracies_weights(folder) if storage.accuracies_path(folder).exists() else None
+            )
+            if told := storage.stale(folder, of_files, cutoffs, accuracies):
+                left_out[run] = told
         except InputError as error:
             left_out[run] = str(error)
     return contents, left_out

@@ -43,6 +43,7 @@ from volume_lib.storage.paths import (
     threshold_name,
 )
 from volume_lib.storage.results import (
+    accuracies_weights,
     load_cutoffs,
     load_results,
     load_test_accuracies,
@@ -50,8 +51,9 @@ from volume_lib.storage.results import (
     save_results,
     save_test_accuracies,
 )
+from volume_lib.storage.stale import load_sweeps, stale
 from volume_lib.storage.sweeps import load_sweep, save_sweep
-from volume_lib.storage.weights import array_of, arrays_of, check_storable
+from volume_lib.storage.weights import array_of, arrays_of, check_storable, weights_digest
 
 __all__ = [
     "ACCURACY_NOTEBOOK",
@@ -62,6 +64,7 @@ __all__ = [
     "TRAIN_NOTEBOOK",
     "VOLUME_NOTEBOOK",
     "accuracies_path",
+    "accuracies_weights",
     "analysis_dir",
     "array_of",
     "arrays_of",
@@ -79,6 +82,7 @@ __all__ = [
     "load_models_and_data",
     "load_results",
     "load_sweep",
+    "load_sweeps",
     "load_test_accuracies",
     "model_path",
     "remove_temporary_files",
@@ -93,8 +97,10 @@ __all__ = [
     "save_sweep",
     "save_test_accuracies",
     "shard_dir",
+    "stale",
     "sweep_dir",
     "sweep_path",
     "threshold_name",
+    "weights_digest",
     "write_bytes",
 ]

@@ -24,6 +24,7 @@ from volume_lib.storage.paths import (
     run_seeds,
 )
 from volume_lib.storage.readers import load_torch, read
+from volume_lib.storage.trainings import check_models
 from volume_lib.storage.weights import check_storable, rebuild
 
 if TYPE_CHECKING:
@@ -171,6 +172,13 @@ def load_model(path: str | Path, problem: Problem) -> TrainedModel:
     return TrainedModel(model=model, value=value, settings=content, **record)
 
 
+def model_content(path: Path) -> tuple[str, int, dict[str, Any]]:
+    """What varies, its value, and the checked content of a model's file, without building the network."""
+    key, value = _name_and_number(path)
+    content = _checked(path)
+    return older.value_key(content, key), value, content
+
+
 def _checked(path: Path) -> dict[str, Any]:
     """The content of a model's file, with every entry what it must be."""
     content = read(path, load_torch, TRAIN_NOTEBOOK)
@@ -204,6 +212,8 @@ def load_models_and_data(
             looked for beside the run folder and above it, and is loaded only because it is named here:
             a file that is read never decides which code runs. None: the shipped problem that
             ``dataset.pt`` names; in an older run the one that shapes and the model's class tell.
+
+    Raises InputError, naming the file, where the models are of two trainings, or of other samples.
     """
     folder = Path(folder)
     dataset = load_dataset(folder)
@@ -220,7 +230,9 @@ def load_models_and_data(
     others = sorted(path.name for path in set(folder.glob("model_*.pt")) - set(paths))
     if others:
         warnings.warn(f"{folder}: {', '.join(others)} left out: no number in the name", stacklevel=2)
-    return [load_model(path, problem) for path in paths], dataset
+    models = [load_model(path, problem) for path in paths]
+    check_models(folder, models, dataset)
+    return models, dataset
 
 
 def _shipped_problem(folder: Path, dataset: Dataset) -> str:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import math
 import re
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -21,6 +22,10 @@ from volume_lib.storage.paths import (
     cutoffs_path,
 )
 from volume_lib.storage.readers import json_digest, load_json, load_npz, read
+from volume_lib.storage.weights import weights_digest
+
+if TYPE_CHECKING:
+    from volume_lib.records import TrainedModel
 
 # Logarithms of volumes: there, and only there, a JSON null is the log of zero.
 _LOG_KEYS = {"log_exp_r_n_values", "log_exp_r_n_acc_values", "log_volume_values", "log_volume_acc_values"}
@@ -43,6 +48,7 @@ _BY_MINIMUM: dict[str, schema.Check] = {
     "log_exp_r_n_ranks": _NUMBERS,
     "data_level_ranks": _NUMBERS,
     "log_exp_r_n_acc_ranks": _NUMBERS,
+    "weights_digests": schema.many(_WORD),
 }
 for _suffix in ("", "_acc"):
     _BY_MINIMUM |= {
@@ -77,12 +83,14 @@ _CUTOFF: dict[str, schema.Check] = {
     "base_train_size": _COUNT,
     "loss_curve": _NUMBERS,
     "samples": _COUNTS,
+    "weights_digest": _WORD,
 }
 _CUTOFF_KEYS = ("additional_data", "base_train_size", "loss_curve")
 _ACCURACIES: dict[str, schema.Check] = {
     "dataset_sizes": _COUNTS,
     "test_accuracies": schema.many(schema.number(0, 100)),
 }
+_WEIGHTS: dict[str, schema.Check] = {"minima": _COUNTS, "weights_digests": schema.many(_WORD)}
 
 
 def _to_json(value: Any, key: str) -> Any:
@@ -178,19 +186,41 @@ def load_cutoffs(run_dir: str | Path) -> dict[str, dict[str, Any]]:
     return cutoffs
 
 
-def save_test_accuracies(run_dir: str | Path, dataset_sizes: Any, test_accuracies: Any) -> Path:
-    """Write ``test_accuracies.npz``: training set sizes and the test accuracies (fractions), same order."""
+def save_test_accuracies(
+    run_dir: str | Path, dataset_sizes: Any, test_accuracies: Any, models: Sequence[TrainedModel] = ()
+) -> Path:
+    """Write ``test_accuracies.npz``: training set sizes and the test accuracies (fractions), same order.
+
+    With ``models``, in that order as well, the file says whose accuracies they are.
+    """
     arrays = {"dataset_sizes": np.asarray(dataset_sizes), "test_accuracies": np.asarray(test_accuracies)}
+    if models:
+        arrays["minima"] = np.array([trained.value for trained in models], dtype=np.int64)
+        arrays["weights_digests"] = np.array([weights_digest(t.model.state_dict()) for t in models])
     save_npz(accuracies_path(run_dir), arrays)
     return accuracies_path(run_dir)
+
+
+def accuracies_weights(run_dir: str | Path) -> dict[int, str]:
+    """Value of what varies → digest of the weights whose accuracy ``test_accuracies.npz`` has.
+
+    Empty where the file does not say, as older ones do not.
+    """
+    arrays = _accuracies(accuracies_path(run_dir))
+    return dict(zip(arrays.get("minima", ()), arrays.get("weights_digests", ()), strict=False))
+
+
+def _accuracies(path: Path) -> dict[str, Any]:
+    arrays: dict[str, Any] = older.renamed(read(path, load_npz, ACCURACY_NOTEBOOK), older.ACCURACY_KEYS)
+    schema.require(path, arrays, tuple(_ACCURACIES), ACCURACY_NOTEBOOK)
+    schema.check(path, arrays, _ACCURACIES | _WEIGHTS, ACCURACY_NOTEBOOK)
+    return arrays
 
 
 def load_test_accuracies(run_dir: str | Path) -> tuple[np.ndarray, np.ndarray]:
     """Read ``test_accuracies.npz``: training set sizes, test accuracies."""
     path = accuracies_path(run_dir)
-    arrays: dict[str, Any] = older.renamed(read(path, load_npz, ACCURACY_NOTEBOOK), older.ACCURACY_KEYS)
-    schema.require(path, arrays, tuple(_ACCURACIES), ACCURACY_NOTEBOOK)
-    schema.check(path, arrays, _ACCURACIES, ACCURACY_NOTEBOOK)
+    arrays = _accuracies(path)
     sizes, accuracies = arrays["dataset_sizes"], arrays["test_accuracies"]
     if len(sizes) != len(accuracies):
         raise InputError(f"{path}: {len(sizes)} dataset_sizes but {len(accuracies)} test_accuracies")

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+import hashlib
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -65,6 +66,18 @@ def array_of(weights: Any) -> np.ndarray:
         return weights.numpy()
     except TypeError:
         return weights.float().numpy()
+
+
+def weights_digest(state: Mapping[str, Any]) -> str:
+    """What weights and buffers are, in 16 letters, whatever holds them (tensors, arrays) and names them."""
+    parts = []
+    for value in state.values():
+        array = array_of(value)
+        array = array.astype("<f8") if array.dtype.kind == "f" else array.astype("<i8")
+        part = hashlib.blake2b(str(array.shape).encode(), digest_size=16)
+        part.update(np.ascontiguousarray(array).data)
+        parts.append(part.digest())
+    return hashlib.blake2b(b"".join(sorted(parts)), digest_size=8).hexdigest()
 
 
 class _TooLarge(Exception):

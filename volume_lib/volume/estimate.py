@@ -34,6 +34,7 @@ from scipy.special import logsumexp
 from volume_lib.errors import InputError
 from volume_lib.records import Sweep
 from volume_lib.section import takes
+from volume_lib.storage.weights import weights_digest
 from volume_lib.thresholds import above, below, check_thresholds
 from volume_lib.volume import diagnostics
 from volume_lib.volume.section import VolumeSettings
@@ -177,6 +178,7 @@ def estimate_volumes(
         "loss_threshold": float(loss_threshold),
         "loss_unit": first.loss_unit,
         "scaling": first.scaling,
+        "weights_digests": [weights_digest(sweep.state_dict) for sweep in sweeps],
         "log_det_scaling_values": [float(sweep.log_det_scaling) for sweep in sweeps],
         "top_r_vals": [found.radius[top].tolist() for found, top in zip(radii, tops, strict=True)],
         "top_r_val_seeds": [found.seeds[top].tolist() for found, top in zip(radii, tops, strict=True)],

@@ -1,0 +1,166 @@
+"""Files of a run that do not belong together are named, and nothing goes on with them."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+
+from volume_lib import cutoffs, storage, volume
+from volume_lib.analysis import load_experiment
+from volume_lib.errors import InputError
+from volume_lib.problems import get_problem
+from volume_lib.problems.splits import make_dataset
+from volume_lib.storage.weights import weights_digest
+from volume_lib.sweep.run import run_sweep
+from volume_lib.training.runs import train_models
+
+SWISS = get_problem("swiss_roll")
+
+
+def train(run, *, model_seed=0, data_seed=10, levels=(0, 20), epochs=40, learning_rate=0.003):
+    dataset = make_dataset(SWISS, base_data_size=10, dataset_quantities=list(levels), data_seed=data_seed)
+    folder = run / "models_and_data"
+    models = train_models(
+        SWISS, dataset, folder=folder, model={"hidden_dims": [8]}, model_seed=model_seed, epochs=epochs,
+        batch_size=8, learning_rate=learning_rate, target_train_loss=None,
+    )  # fmt: skip
+    return models, dataset
+
+
+def measure(run, threshold=2.0):
+    for level, sweeps in storage.load_sweeps(run).items():
+        found = volume.estimate_volumes(sweeps, threshold, bootstrap=10)
+        storage.save_results(storage.results_path(run, "data", level, threshold), found)
+
+
+@pytest.fixture
+def run(tmp_path):
+    """All files of one run, as the notebooks write them."""
+    folder = tmp_path / "model_0_data_10"
+    models, dataset = train(folder)
+    run_sweep(SWISS, models, dataset, folder, num_directions=3, loss_thresholds=[2.0])
+    measure(folder)
+    storage.save_cutoffs(folder, cutoffs.loss_against_data(SWISS, models, dataset))
+    storage.save_test_accuracies(folder, *cutoffs.test_accuracies(SWISS, models, dataset), models)
+    return folder
+
+
+def retrained(run, **settings):
+    """The same run with models of another training."""
+    shutil.rmtree(run / "models_and_data", ignore_errors=True)
+    train(run, **settings)
+
+
+def test_files_of_one_training_belong_together(run):
+    models, _ = storage.load_models_and_data(run / "models_and_data")
+    digests = [weights_digest(trained.model.state_dict()) for trained in models]
+    assert len(set(digests)) == 2
+    (found,) = [
+        storage.load_results(p) for (_, level, _), p in storage.list_results(run).items() if level == 0
+    ]
+    assert found["weights_digests"] == digests
+    assert list(storage.accuracies_weights(run).values()) == digests
+    assert sorted(storage.load_sweeps(run)) == [0, 20]
+    assert load_experiment(run.parent).left_out == {}
+
+
+def test_old_rays_beside_new_models(run):
+    retrained(run, model_seed=1)
+    with pytest.raises(
+        InputError, match=r"data_0\.npz: its rays start at other weights than those of .*model_add"
+    ):
+        storage.load_sweeps(run)
+
+
+def test_rays_of_two_trainings_without_the_models(run):
+    shutil.copytree(run / "data_20", run / "kept")
+    models, dataset = train(run.parent / "other", model_seed=1)
+    shutil.rmtree(run / "models_and_data")
+    shutil.rmtree(run / "data_20")
+    run_sweep(SWISS, models, dataset, run, num_directions=3, loss_thresholds=[2.0], landscape_levels=[20])
+    shutil.rmtree(run / "data_0")
+    shutil.copytree(run.parent / "model_0_data_10" / "kept", run / "data_0")
+    with pytest.raises(InputError, match="rays start at other weights"):
+        storage.load_sweeps(run)
+
+
+def test_rays_on_other_samples(run):
+    models, _ = storage.load_models_and_data(run / "models_and_data")
+    other = make_dataset(SWISS, base_data_size=10, dataset_quantities=[0, 20], data_seed=11)
+    shutil.rmtree(run / "data_0")
+    run_sweep(SWISS, models, other, run, num_directions=3, loss_thresholds=[2.0], landscape_levels=[0])
+    with pytest.raises(InputError, match=r"data_0\.npz: its losses are of other samples"):
+        storage.load_sweeps(run)
+
+
+@pytest.mark.parametrize(
+    "settings, named",
+    [
+        ({"learning_rate": 0.1}, "learning_rate 0.1"),
+        ({"epochs": 50}, "epochs 50"),
+        ({"model_seed": 3}, "model_seed 3"),
+    ],
+)
+def test_models_of_two_trainings(run, settings, named):
+    """What an interrupted training, or a copied file, leaves behind."""
+    train(run.parent / "other", **settings)
+    name = "model_additional_20.pt"
+    shutil.copy(run.parent / "other" / "models_and_data" / name, run / "models_and_data" / name)
+    with pytest.raises(InputError, match=f"{name}: {named}.*two trainings"):
+        storage.load_models_and_data(run / "models_and_data")
+
+
+def test_models_beside_other_data(run):
+    other = make_dataset(SWISS, base_data_size=10, dataset_quantities=[0, 20], data_seed=11)
+    storage.save_dataset(run / "models_and_data", other)
+    with pytest.raises(InputError, match=r"model_additional_0\.pt: was trained on other samples"):
+        storage.load_models_and_data(run / "models_and_data")
+
+
+def test_volumes_cutoffs_and_accuracies_of_other_weights_are_left_out_by_name(run):
+    experiment, second = run.parent, run.parent / "model_1_data_11"
+    shutil.copytree(run, second)
+    shutil.rmtree(second / "models_and_data")
+    assert load_experiment(experiment).left_out == {}  # a shipped run has no models: what is there agrees
+    retrained(second, model_seed=5)
+    (why,) = load_experiment(experiment).left_out.values()
+    assert "data_0/loss_2/results.json" in why and "other weights of minimum 0" in why
+    models, dataset = storage.load_models_and_data(second / "models_and_data")
+    run_sweep(SWISS, models, dataset, second, num_directions=3, loss_thresholds=[2.0])
+    measure(second)
+    (why,) = load_experiment(experiment).left_out.values()
+    assert why.startswith("cutoffs/cutoffs.json")
+    storage.save_cutoffs(second, cutoffs.loss_against_data(SWISS, models, dataset))
+    (why,) = load_experiment(experiment).left_out.values()
+    assert why.startswith("test_accuracies.npz")
+    storage.save_test_accuracies(second, *cutoffs.test_accuracies(SWISS, models, dataset), models)
+    assert load_experiment(experiment).left_out == {}
+
+
+@pytest.mark.parametrize("name", ["cutoffs/cutoffs.json", "data_0/loss_2/results.json"])
+def test_one_wrong_value_leaves_one_run_out(run, name):
+    second = run.parent / "model_1_data_11"
+    shutil.copytree(run, second)
+    content = json.loads((second / name).read_text())
+    content.pop("digest")
+    (content["Model_0"] if "cutoffs" in name else content)[
+        "loss_curve" if "cutoffs" in name else "num_params"
+    ] = "x"
+    (second / name).write_text(json.dumps(content))
+    found = load_experiment(run.parent)
+    assert set(found.table["run"]) == {run.name}
+    assert name.rpartition("/")[2] in found.left_out[second.name]
+
+
+def test_digests_do_not_depend_on_what_holds_the_weights():
+    state = {"a": torch.randn(3, 4), "b": torch.arange(5)}
+    arrays = {f"model.{name}": value.numpy() for name, value in state.items()}
+    assert weights_digest(state) == weights_digest(arrays)
+    half = {"a": torch.randn(3).bfloat16()}
+    assert weights_digest(half) == weights_digest({"a": half["a"].float().numpy()})
+    changed = {"a": np.nextafter(arrays["model.a"], np.float32(9)), "b": arrays["model.b"]}
+    assert weights_digest(changed) != weights_digest(state)

@@ -1,0 +1,119 @@
+"""Whether the files of a run belong together: what each was made from, beside what lies there now.
+
+People train again, and forget the rays; a training is interrupted, and old models stay beside new ones.
+Every file therefore says what it was made from: a model its samples and its training, a sweep its weights
+and its samples, ``results.json``, ``cutoffs.json`` and ``test_accuracies.npz`` the weights. Whoever reads a
+run compares them here, and stops where they differ. Files of older versions do not say everything: what they
+do say is compared.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from volume_lib.errors import InputError
+from volume_lib.records import Sweep
+from volume_lib.storage.models import model_content
+from volume_lib.storage.paths import (
+    MODELS_AND_DATA,
+    PERTURB_NOTEBOOK,
+    accuracies_path,
+    cutoffs_path,
+    list_models,
+    list_sweeps,
+)
+from volume_lib.storage.sweeps import load_sweep
+from volume_lib.storage.weights import weights_digest
+
+Minimum = tuple[str, int]
+"""What varies between the models, and its value."""
+
+
+def load_sweeps(run_dir: str | Path = ".", dataset_type: str | None = None) -> dict[int, list[Sweep]]:
+    """Landscape level → the sweeps of its models, all of one training; of one dataset type or of all.
+
+    Raises InputError where a sweep starts at other weights than the model's file beside it holds (if that is
+    there), or than its sweep in another landscape, or was measured on other samples than the models.
+    """
+    run_dir = Path(run_dir)
+    models = _models_of(run_dir)
+    weights: dict[Minimum, tuple[str, Path]] = {
+        of: (model.weights, model.path) for of, model in models.items()
+    }
+    samples = {model.level: (model.samples, model.path) for model in models.values() if model.samples}
+    sweeps: dict[int, list[Sweep]] = {}
+    for level, paths in list_sweeps(run_dir, dataset_type).items():
+        for path in paths:
+            sweep = load_sweep(path)
+            own = (weights_digest(sweep.state_dict), path)
+            known = weights.setdefault((sweep.key, sweep.value), own)
+            if known[0] != own[0]:
+                raise InputError(
+                    f"{path}: its rays start at other weights than those of {known[1]}; run "
+                    f"'{PERTURB_NOTEBOOK}' again"
+                )
+            if sweep.samples_digest:
+                at = samples.setdefault(level, (sweep.samples_digest, path))
+                if at[0] != sweep.samples_digest:
+                    raise InputError(
+                        f"{path}: its losses are of other samples than those of {at[1]}; run "
+                        f"'{PERTURB_NOTEBOOK}' again"
+                    )
+            sweeps.setdefault(level, []).append(sweep)
+    return sweeps
+
+
+class _Model(NamedTuple):
+    """What a model's file says: the digests of its weights and samples (``""``: an older file), its level."""
+
+    path: Path
+    weights: str
+    samples: str
+    level: int
+
+
+def _models_of(run_dir: Path) -> dict[Minimum, _Model]:
+    found = {}
+    for path in list_models(run_dir / MODELS_AND_DATA):
+        key, value, content = model_content(path)
+        samples = str(content.get("data_digest", ""))
+        digest = weights_digest(content["state_dict"])
+        found[key, value] = _Model(path, digest, samples, int(content["additional_data"]))
+    return found
+
+
+def stale(
+    run_dir: str | Path,
+    results: Mapping[Path, Mapping[str, Any]],
+    cutoffs: Mapping[str, Mapping[str, Any]] | None = None,
+    accuracies: Mapping[int, str] | None = None,
+) -> str | None:
+    """The first thing in a run that was made from other weights than the rest; None where all agree.
+
+    ``results``: path → its content. ``cutoffs``: that of ``cutoffs.json``; ``accuracies``: value → digest, as
+    ``test_accuracies.npz`` names them. What is there is compared with the models and with each other.
+    """
+    run_dir = Path(run_dir)
+    known = {value: (model.weights, model.path.name) for (_, value), model in _models_of(run_dir).items()}
+    made_from = [
+        (where.relative_to(run_dir).as_posix(), int(value), digest)
+        for where, found in results.items()
+        for value, digest in zip(
+            found.get("key_values", found["model_data_levels"]),
+            found.get("weights_digests", ()),
+            strict=False,
+        )
+    ]
+    made_from += [
+        (cutoffs_path(".").as_posix(), int(name.rpartition("_")[2]), entry["weights_digest"])
+        for name, entry in (cutoffs or {}).items()
+        if "weights_digest" in entry
+    ]
+    made_from += [(accuracies_path(".").as_posix(), *pair) for pair in (accuracies or {}).items()]
+    for where, value, digest in made_from:
+        first = known.setdefault(value, (digest, where))
+        if first[0] != digest:
+            return f"{where} was made from other weights of minimum {value} than {first[1]}; make it anew"
+    return None
