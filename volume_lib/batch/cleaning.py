@@ -17,7 +17,7 @@ from volume_lib.experiment.file import STEPS, Experiment
 CLEANABLE = {
     "models": ("train",),
     "perturbs": ("perturb",),
-    "volumes": ("volume", "cutoff", "accuracy"),
+    "volumes": ("volume", "cutoff", "accuracy", "integrate"),
     "all": STEPS,
 }
 """What ``clean`` can be asked for, and whose files that is."""

@@ -31,7 +31,7 @@ from volume_lib.batch.resources import Place
 from volume_lib.batch.runner import BLOCKED, FAILED, STOPPED, StepResult, stop_all
 from volume_lib.batch.steps import Job, check_steps
 from volume_lib.errors import InputError
-from volume_lib.experiment.file import STEPS, read_experiment
+from volume_lib.experiment.file import FILE_NAME, STEPS, read_experiment
 from volume_lib.progress import Bar
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def run(
     """Execute the notebooks of the experiment in ``folder``, each in its run's folder.
 
     ``runs``: positions in the experiment's list of runs (None: all). ``steps``: some of
-    ``train, perturb, volume, cutoff, accuracy, analysis``. A step that is done with the same parameters,
+    ``train, perturb, volume, cutoff, accuracy, integrate, analysis``. A step that is done with the same parameters,
     code and inputs is skipped, unless ``force``. ``workers``: local processes, each with an equal part of the
     cores (None: one for each GPU, else for each core, as far as there are runs); ``scheduler``: the address
     of a Dask scheduler instead, whose workers see ``folder`` under the same path.
@@ -68,6 +68,11 @@ def run(
     experiment = read_experiment(Path(folder).absolute())
     chosen = choose_runs(experiment, runs)
     steps = check_steps(steps)
+    if len(steps) < len(STEPS) and (absent := [step for step in steps if step not in experiment.steps]):
+        raise InputError(
+            f"--steps {absent[0]}: {experiment.folder / FILE_NAME} has no section {absent[0]}; add "
+            f'"{absent[0]}: {{}}" to it'
+        )
     data = loaded_data_digest(experiment) if "train" in steps else ""
     agenda = make_agenda(experiment, chosen, steps, force, data)
     if not agenda.todo:

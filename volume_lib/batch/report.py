@@ -71,13 +71,18 @@ class Status:
     verdicts: dict[str, dict[str, Verdict]]
     """Run → step → verdict; the row ``analysis`` has that step alone."""
 
+    @property
+    def steps(self) -> list[str]:
+        """The steps that any run has, in order."""
+        return [step for step in STEPS if any(step in verdicts for verdicts in self.verdicts.values())]
+
     def text(self, *, colour: bool = False) -> str:
         """A table, and below it why steps failed."""
         width = max([len("run"), *(len(row) for row in self.verdicts)])
-        lines = [self.name, " ".join([f"{'run':<{width}}", *(f"{step:<11}" for step in STEPS)])]
+        lines = [self.name, " ".join([f"{'run':<{width}}", *(f"{step:<11}" for step in self.steps)])]
         for row, verdicts in self.verdicts.items():
             cells = []
-            for step in STEPS:
+            for step in self.steps:
                 state = verdicts[step].state if step in verdicts else ""
                 cell = f"{_word(verdicts.get(step)):<11}"
                 cells.append(
@@ -102,11 +107,11 @@ class Status:
         return self.text()
 
     def _repr_html_(self) -> str:
-        head = "".join(f"<th>{step}</th>" for step in STEPS)
+        head = "".join(f"<th>{step}</th>" for step in self.steps)
         rows = []
         for row, verdicts in self.verdicts.items():
             cells = []
-            for step in STEPS:
+            for step in self.steps:
                 verdict = verdicts.get(step)
                 look = f' style="background:{_COLOURS[_look(verdict)]};color:#1a1a1a"' if verdict else ""
                 why = (

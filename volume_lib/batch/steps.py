@@ -1,4 +1,4 @@
-"""The six notebooks of an experiment: where each lies, what it needs, whether it is done.
+"""The notebooks of an experiment: where each lies, what it needs, whether it is done.
 
 A notebook is the unit of work and its own record. Beside papermill's metadata (parameters, times,
 exception), each carries a ``volume_lib`` entry: the parameters, code, problem, data and input files of its
@@ -30,6 +30,7 @@ NOTEBOOKS = {
     "volume": storage.VOLUME_NOTEBOOK,
     "cutoff": storage.CUTOFF_NOTEBOOK,
     "accuracy": storage.ACCURACY_NOTEBOOK,
+    "integrate": storage.INTEGRATION_NOTEBOOK,
     "analysis": ANALYSIS_NOTEBOOK,
 }
 NEEDS = {
@@ -38,9 +39,10 @@ NEEDS = {
     "volume": ("perturb",),
     "cutoff": ("train",),
     "accuracy": ("train",),
-    "analysis": ("volume", "cutoff", "accuracy"),
+    "integrate": ("train", "perturb"),
+    "analysis": ("volume", "cutoff", "accuracy", "integrate"),
 }
-"""Whose files a step reads."""
+"""Whose files a step reads, of those that the experiment has."""
 
 FileStates = dict[str, list[Any]]
 """Relative path → [size, time of the last change in ns, digest of the content]. The time is the one that
@@ -73,7 +75,8 @@ class Job:
     def needs(self) -> list[Job]:
         """The jobs whose files this one reads."""
         runs = [self.run] if self.run else self.experiment.run_seeds
-        return [Job(self.experiment, step, run) for run in runs for step in NEEDS[self.step]]
+        needed = [step for step in NEEDS[self.step] if step in self.experiment.steps]
+        return [Job(self.experiment, step, run) for run in runs for step in needed]
 
     @property
     def parameters(self) -> dict[str, Any]:
@@ -121,7 +124,7 @@ class Job:
 
 def jobs_of(experiment: Experiment, run: RunSeeds) -> list[Job]:
     """The steps of one run, in order."""
-    return [Job(experiment, step, run) for step in STEPS if step != "analysis"]
+    return [Job(experiment, step, run) for step in experiment.steps if step != "analysis"]
 
 
 def check_steps(names: Iterable[str]) -> list[str]:

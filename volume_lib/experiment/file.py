@@ -26,6 +26,7 @@ from volume_lib.experiment.sections import (
     Accuracy,
     Analysis,
     Cutoff,
+    Integrate,
     Perturb,
     PlainValues,
     Runs,
@@ -52,10 +53,11 @@ class RunSeeds(NamedTuple):
         return run_name(self.model_seed, self.data_seed)
 
 
-STEPS = ("train", "perturb", "volume", "cutoff", "accuracy", "analysis")
-"""In the order in which they run; each is a section of the file and a notebook."""
+STEPS = ("train", "perturb", "volume", "cutoff", "accuracy", "integrate", "analysis")
+"""In the order in which they run; each is a section of the file and a notebook. Without its section there is
+no ``integrate``; all others have their defaults."""
 
-READ_MODELS = ("perturb", "cutoff", "accuracy")
+READ_MODELS = ("perturb", "cutoff", "accuracy", "integrate")
 """Steps that rebuild the models, for which a problem of the user's own must be named."""
 
 
@@ -78,6 +80,7 @@ class Experiment(Section):
     volume: Volume = Volume()
     cutoff: Cutoff = Cutoff()
     accuracy: Accuracy = Accuracy()
+    integrate: Integrate | None = None
     analysis: Analysis = Analysis()
     _folder: Path = PrivateAttr(default=Path())
 
@@ -104,6 +107,14 @@ class Experiment(Section):
         if wanted.loss_threshold not in (None, *thresholds):
             raise ValueError(f"analysis.loss_threshold: {wanted.loss_threshold} is not one of {thresholds}")
         landscapes = perturb.landscape_levels or self.train.dataset_quantities
+        asked = self.integrate or Integrate()
+        for name, own, known in (
+            ("loss_thresholds", asked.loss_thresholds, thresholds),
+            ("landscape_levels", asked.landscape_levels, landscapes),
+        ):
+            unknown = [value for value in own or () if value not in known]
+            if unknown:
+                raise ValueError(f"integrate.{name}: {unknown[0]} is not one of {known}")
         if wanted.landscape not in (None, *landscapes):
             raise ValueError(f"analysis.landscape: {wanted.landscape} is not one of {landscapes}")
         return self
@@ -114,13 +125,19 @@ class Experiment(Section):
         return self._folder
 
     @property
+    def steps(self) -> tuple[str, ...]:
+        """The steps that this experiment has."""
+        return tuple(step for step in STEPS if step != "integrate" or self.integrate is not None)
+
+    @property
     def run_seeds(self) -> list[RunSeeds]:
         """The seeds of every run, in the order of the file."""
         return [RunSeeds(*pair) for pair in zip(self.runs.model_seeds, self.runs.data_seeds, strict=True)]
 
     def parameters(self, step: str, run: RunSeeds | None = None) -> dict[str, Any]:
         """What papermill gives to the notebook of ``step`` (``run``: None for the analysis)."""
-        values = getattr(self, step).model_dump(exclude={"shards"})
+        section = getattr(self, step) or Integrate()
+        values = section.model_dump(exclude={"shards"})
         if step == "train" and run is not None:
             top = {"problem": self.problem, "model": self.model}
             values = {**top, **run._asdict(), **values}
@@ -128,6 +145,8 @@ class Experiment(Section):
             values = {"problem": self.problem, **values}
         if step == "volume" and values["loss_thresholds"] is None:
             values["loss_thresholds"] = self.perturb.loss_thresholds
+        if step == "integrate" and values["loss_thresholds"] is None:
+            values["loss_thresholds"] = self.parameters("volume")["loss_thresholds"]
         if step == "cutoff" and values["loss_threshold"] is None:
             values["loss_threshold"] = self.parameters("volume")["loss_thresholds"][0]
         if step == "analysis" and values["dataset_type"] is None:

@@ -124,6 +124,29 @@ class Accuracy(Section):
     batch_size: Count = 1000
 
 
+class Integrate(Section):
+    """Volume Integration.ipynb, a step that an experiment has where its file has this section.
+
+    None: all thresholds of the volumes; the smallest landscape; ``gap`` as far as ``minutes`` reach.
+    """
+
+    loss_thresholds: Thresholds | None = None
+    landscape_levels: Levels | None = None
+    reference: Literal["init", "rms"] | Positive = "init"
+    region: Literal["visible", "connected"] = "visible"
+    minutes: Positive | None = 5.0
+    gap: Positive | None = None
+    chains: Annotated[int, Field(strict=True, ge=2)] = 8
+    seed: Natural = 0
+    device: str = "auto"
+
+    @model_validator(mode="after")
+    def _ends(self) -> Integrate:
+        if self.minutes is None and self.gap is None:
+            raise ValueError("minutes, gap: give one of them, or both; without any it never ends")
+        return self
+
+
 class Analysis(Section):
     """analyze_experiments_data.ipynb; ``compare_with`` is a folder, seen from this experiment's.
 

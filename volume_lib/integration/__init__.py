@@ -1,9 +1,9 @@
 r"""The log mass of a region by thermodynamic integration: the probability that a Gaussian reference gives it.
 
     mass = integrate(model, x, y, loss=per_sample_loss, threshold=0.1, minutes=5)
-    print(mass)                                           # log mass, interval, both passes, whether it
-    converged more = integrate(model, x, y, loss=per_sample_loss, threshold=0.1, minutes=5, resume=mass)
-    mass.as_dict()                                        # ready for strict JSON
+    print(mass)              # log mass, interval, both passes, whether it converged
+    more = integrate(model, x, y, loss=per_sample_loss, threshold=0.1, minutes=5, resume=mass)
+    mass.as_dict()           # ready for strict JSON
 
 Chains begin at the minimum, held there by a pull ``½k‖x‖²``, and walk out to k = 0 and back (:mod:`~.path`);
 what the pull's work adds up to is the log mass (:mod:`~.estimate`). Both passes must agree: forwards the
@@ -22,6 +22,7 @@ __getattr__, __all__ = lazy(
     __name__,
     {
         "entry": "integrate",
+        "minima": "integrate_minima ray_mass",
         "record": "Mass",
         "reference": "Reference make_reference",
         "run": "Options",

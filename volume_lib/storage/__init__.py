@@ -8,6 +8,7 @@ A run folder holds (see ``experiments/README.md`` for the keys)::
     <type>_<landscape level>/loss_<threshold>/        Volume Estimation Pipeline.ipynb
     cutoffs/cutoffs.json                              Volume Cutoff.ipynb
     test_accuracies.npz                               Test Accuracy.ipynb
+    <type>_<landscape level>/loss_<threshold>/mass.json   Volume Integration.ipynb, where it is asked for
 
 Writers go through :func:`atomic_write`: a reader never sees half a file. Readers never execute or import
 what they read, keep to limits that the file's size sets, compare its check sums, and raise
@@ -15,11 +16,13 @@ what they read, keep to limits that the file's size sets, compare its check sums
 """
 
 from volume_lib.storage.files import atomic_write, remove_temporary_files, write_bytes
+from volume_lib.storage.masses import list_masses, load_masses, mass_path, mass_state_path, save_masses
 from volume_lib.storage.models import load_dataset, load_model, load_models_and_data, save_dataset, save_model
 from volume_lib.storage.outputs import list_outputs
 from volume_lib.storage.paths import (
     ACCURACY_NOTEBOOK,
     CUTOFF_NOTEBOOK,
+    INTEGRATION_NOTEBOOK,
     MODELS_AND_DATA,
     PERTURB_NOTEBOOK,
     SHARDS,
@@ -58,6 +61,7 @@ from volume_lib.storage.weights import array_of, arrays_of, check_storable, weig
 __all__ = [
     "ACCURACY_NOTEBOOK",
     "CUTOFF_NOTEBOOK",
+    "INTEGRATION_NOTEBOOK",
     "MODELS_AND_DATA",
     "PERTURB_NOTEBOOK",
     "SHARDS",
@@ -71,6 +75,7 @@ __all__ = [
     "atomic_write",
     "check_storable",
     "cutoffs_path",
+    "list_masses",
     "list_models",
     "list_outputs",
     "list_results",
@@ -78,12 +83,15 @@ __all__ = [
     "list_sweeps",
     "load_cutoffs",
     "load_dataset",
+    "load_masses",
     "load_model",
     "load_models_and_data",
     "load_results",
     "load_sweep",
     "load_sweeps",
     "load_test_accuracies",
+    "mass_path",
+    "mass_state_path",
     "model_path",
     "remove_temporary_files",
     "results_dir",
@@ -92,6 +100,7 @@ __all__ = [
     "run_seeds",
     "save_cutoffs",
     "save_dataset",
+    "save_masses",
     "save_model",
     "save_results",
     "save_sweep",

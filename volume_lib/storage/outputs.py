@@ -14,6 +14,7 @@ _DATA = {
     "volume": rf"{_LANDSCAPE}/loss_[\d.e+-]+/results\.json",
     "cutoff": r"cutoffs/cutoffs\.json",
     "accuracy": r"test_accuracies\.npz",
+    "integrate": rf"{_LANDSCAPE}/loss_[\d.e+-]+/mass\.json",
     "analysis": r"summary\.csv",
 }
 _FIGURES = {
@@ -22,6 +23,7 @@ _FIGURES = {
     "volume": rf"{_LANDSCAPE}/loss_[\d.e+-]+/[a-z_]+{_PICTURE}|log_volumes_loss_[\d.e+-]+{_PICTURE}",
     "cutoff": rf"cutoffs/loss_curves{_PICTURE}",
     "accuracy": rf"test_accuracies{_PICTURE}",
+    "integrate": rf"{_LANDSCAPE}/loss_[\d.e+-]+/mass_(states/[a-z_]+_\d+\.pt|[a-z_0-9]+{_PICTURE})",
     "analysis": rf"[a-z_]+{_PICTURE}|report\.html",
 }
 
@@ -34,6 +36,6 @@ def list_outputs(folder: str | Path, step: str, *, figures: bool = False) -> lis
     """
     folder = Path(folder)
     pattern = f"{_DATA[step]}|{_FIGURES[step]}" if figures else _DATA[step]
-    depth = ("*", "*/*", "*/*/*", ".shards/*/*/*")
+    depth = ("*", "*/*", "*/*/*", "*/*/*/*", ".shards/*/*/*")
     found = (path for level in depth for path in folder.glob(level))
     return sorted(path for path in found if re.fullmatch(pattern, path.relative_to(folder).as_posix()))

@@ -16,6 +16,7 @@ PERTURB_NOTEBOOK = "Random Perturbs.ipynb"
 VOLUME_NOTEBOOK = "Volume Estimation Pipeline.ipynb"
 CUTOFF_NOTEBOOK = "Volume Cutoff.ipynb"
 ACCURACY_NOTEBOOK = "Test Accuracy.ipynb"
+INTEGRATION_NOTEBOOK = "Volume Integration.ipynb"
 
 _NUMBER = r"(0|[1-9][0-9]{0,17})"
 MODEL_NAME = rf"model_([A-Za-z]\w*)_{_NUMBER}\.pt"

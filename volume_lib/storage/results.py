@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 # Logarithms of volumes: there, and only there, a JSON null is the log of zero.
 _LOG_KEYS = {"log_exp_r_n_values", "log_exp_r_n_acc_values", "log_volume_values", "log_volume_acc_values"}
-_LOG_KEYS |= {"log_exp_r_n_ci", "log_exp_r_n_acc_ci"}
+_LOG_KEYS |= {"log_exp_r_n_ci", "log_exp_r_n_acc_ci", "log_mass_values", "log_mass_rays_values"}
 
 _COUNTS, _NUMBERS = schema.many(schema.whole()), schema.many(schema.number())
 _INTERVALS = schema.many(schema.many(schema.number()))
@@ -120,7 +120,7 @@ def _from_json(value: Any, key: str) -> Any:
     return value
 
 
-def _save_json(path: Path, content: dict[str, Any]) -> Path:
+def save_strict_json(path: Path, content: dict[str, Any]) -> Path:
     """Strict JSON, with a ``digest`` of all the rest as its last entry."""
     plain = _to_json(content, "")
     plain.pop("digest", None)
@@ -129,7 +129,7 @@ def _save_json(path: Path, content: dict[str, Any]) -> Path:
     return path
 
 
-def _load_json(path: Path, keys: tuple[str, ...], notebook: str) -> dict[str, Any]:
+def load_strict_json(path: Path, keys: tuple[str, ...], notebook: str) -> dict[str, Any]:
     content = read(path, load_json, notebook)
     schema.require(path, content, keys, notebook)
     return _from_json(content, "")
@@ -137,7 +137,7 @@ def _load_json(path: Path, keys: tuple[str, ...], notebook: str) -> dict[str, An
 
 def save_results(path: str | Path, results: dict[str, Any]) -> Path:
     """Write a ``results.json`` (strict JSON; the log of a zero volume is null)."""
-    return _save_json(Path(path), results)
+    return save_strict_json(Path(path), results)
 
 
 def load_results(path: str | Path) -> dict[str, Any]:
@@ -148,7 +148,7 @@ def load_results(path: str | Path) -> dict[str, Any]:
     """
     path = Path(path)
     keys = ("test_loss_values", "log_exp_r_n_values", "model_data_levels", "loss_landscape_data_param")
-    content = {"loss_unit": "nats"} | _load_json(path, keys, VOLUME_NOTEBOOK)
+    content = {"loss_unit": "nats"} | load_strict_json(path, keys, VOLUME_NOTEBOOK)
     schema.check(path, content, _RESULTS, VOLUME_NOTEBOOK)
     count = len(content["model_data_levels"])
     for key in _BY_MINIMUM.keys() & content.keys():
@@ -164,13 +164,13 @@ def load_results(path: str | Path) -> dict[str, Any]:
 
 def save_cutoffs(run_dir: str | Path, cutoffs: dict[str, dict[str, Any]]) -> Path:
     """Write ``cutoffs/cutoffs.json``: ``Model_<level>`` → its loss against the amount of data."""
-    return _save_json(cutoffs_path(run_dir), cutoffs)
+    return save_strict_json(cutoffs_path(run_dir), cutoffs)
 
 
 def load_cutoffs(run_dir: str | Path) -> dict[str, dict[str, Any]]:
     """Read ``cutoffs/cutoffs.json``."""
     path = cutoffs_path(run_dir)
-    cutoffs = _load_json(path, (), CUTOFF_NOTEBOOK)
+    cutoffs = load_strict_json(path, (), CUTOFF_NOTEBOOK)
     for name, entry in cutoffs.items():
         if not re.fullmatch(r"\w+_[0-9]{1,18}", name):
             raise InputError(f"{path}: {schema.shown(name)}: an entry is called Model_<level>")

@@ -11,6 +11,7 @@ Belrose 2025), and like every mean over directions it is carried by few of them.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
@@ -35,7 +36,7 @@ class RayMass(NamedTuple):
 
 def log_mass_rays(
     radii: np.ndarray,
-    directions: Tensor,
+    directions: Iterable[Tensor],
     theta: Tensor,
     scale: Tensor,
     sigma: Tensor,
@@ -43,21 +44,27 @@ def log_mass_rays(
     bootstrap: int = 1000,
     seed: int = 0,
 ) -> RayMass:
-    """The log mass from threshold ``radii`` (D,) along ``directions`` (D, n), as a sweep's seeds draw them.
+    """The log mass from threshold ``radii`` (D,) along ``directions`` (D, n), as a sweep's seeds draw them: a
+    tensor, or one vector after the other, so that large networks need not hold them all.
 
     ``theta`` (n,): the minimum; ``scale`` (n,): the diagonal of the scaling; ``sigma`` (n,): the reference's
     widths. Raises :class:`InputError` where their lengths do not agree.
     """
-    count, n = directions.shape
-    if len(radii) != count or any(len(part) != n for part in (theta, scale, sigma)):
-        raise InputError(
-            "log_mass_rays: needs one radius per direction, and theta, scale and sigma of its length"
-        )
+    count, n = len(radii), len(theta)
+    told = "log_mass_rays: needs one radius per direction, and theta, scale and sigma of its length"
+    if len(scale) != n or len(sigma) != n:
+        raise InputError(told)
     x0, unit_scale = theta.double() / sigma.double(), scale.double() / sigma.double()
     slope, bend = np.empty(count), np.empty(count)
+    drawn = 0
     for i, direction in enumerate(directions):
+        if i >= count or len(direction) != n:
+            raise InputError(told)
+        drawn += 1
         u = direction.double() / torch.linalg.vector_norm(direction.double()) * unit_scale
         slope[i], bend[i] = float(u @ x0), float(u @ u)
+    if drawn != count:
+        raise InputError(told)
     area = math.log(2) + 0.5 * n * math.log(math.pi) - math.lgamma(0.5 * n)
     constant = area - 0.5 * n * math.log(2 * math.pi) - 0.5 * float(x0 @ x0) + float(unit_scale.log().sum())
     logs = constant + log_radial(np.asarray(radii, dtype=np.float64), slope, bend, n)

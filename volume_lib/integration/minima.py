@@ -1,0 +1,304 @@
+"""The log masses of all minima of a run, as its notebook and batches measure them: ``mass.json``.
+
+For every landscape and threshold asked for, each minimum that was trained on at least that landscape's
+data (and is below the threshold in it) is integrated, and stands beside the same quantity by the rays of its
+sweep. A minimum that is measured already, from the same weights and samples with as much effort, is passed
+over; with less effort its chains go on from where they stood, as they do after an interruption.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from volume_lib import storage
+from volume_lib.errors import InputError
+from volume_lib.integration.entry import integrate
+from volume_lib.integration.record import Mass
+from volume_lib.integration.reference import make_reference
+from volume_lib.parameters import flatten, moved_names, num_moved
+from volume_lib.problems.base import Problem
+from volume_lib.problems.provenance import level_digest
+from volume_lib.progress import Bar
+from volume_lib.rays.directions import draw
+from volume_lib.rays.scaling import compute_scale, log_det
+from volume_lib.records import Dataset, Sweep, TrainedModel
+from volume_lib.storage.weights import weights_digest
+from volume_lib.thresholds import check_thresholds
+from volume_lib.volume.estimate import threshold_radii
+from volume_lib.volume.mass import RayMass, log_mass_rays
+
+_NO_RAYS = RayMass(math.nan, (math.nan, math.nan), math.nan)
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How each minimum is integrated; the arguments of :func:`volume_lib.integration.integrate`."""
+
+    reference: str | float = "init"
+    region: str = "visible"
+    minutes: float | None = 5.0
+    gap: float | None = None
+    chains: int = 8
+    seed: int = 0
+    device: str = "auto"
+
+    def as_told(self) -> dict[str, Any]:
+        """What ``mass.json`` says of it."""
+        return {
+            "reference": self.reference if isinstance(self.reference, str) else "own",
+            "reference_width": self.reference if not isinstance(self.reference, str) else None,
+            "region": self.region,
+            "chains": self.chains,
+            "seed": self.seed,
+        }
+
+
+def integrate_minima(
+    problem: Problem,
+    models: Sequence[TrainedModel],
+    dataset: Dataset,
+    run_dir: str | Path = ".",
+    *,
+    loss_thresholds: Sequence[float],
+    landscape_levels: Sequence[int] | None = None,
+    reference: str | float = "init",
+    region: str = "visible",
+    minutes: float | None = 5.0,
+    gap: float | None = None,
+    chains: int = 8,
+    seed: int = 0,
+    device: str = "auto",
+) -> list[Path]:
+    """Integrate every minimum in every landscape asked for: one ``mass.json`` for each landscape and threshold.
+
+    ``minutes`` and ``gap`` (nats) are each minimum's: the first that is reached ends it.
+    ``landscape_levels``: default the smallest. The other arguments are those of :func:`volume_lib.integration.integrate`. Returns
+    the paths. A minimum above the threshold has no mass there: ``-inf``.
+
+    Raises InputError for anything impossible before the first move.
+    """
+    for threshold in loss_thresholds:
+        check_thresholds(threshold, None)
+    levels = list(landscape_levels) if landscape_levels is not None else dataset.dataset_quantities[:1]
+    unknown = [level for level in levels if level not in dataset.dataset_quantities]
+    if unknown:
+        raise InputError(f"landscape_levels: {unknown[0]} is not one of {dataset.dataset_quantities}")
+    effort = Effort(reference, region, minutes, gap, chains, seed, device)
+    tasks = [
+        _Task(problem, models, dataset, Path(run_dir), level, threshold, effort)
+        for level, threshold in itertools.product(levels, loss_thresholds)
+    ]
+    count = sum(len(task.minima) for task in tasks)
+    with Bar(total=count, desc="log masses", unit="minimum") as bar:
+        return [task.measure(bar) for task in tasks]
+
+
+class _Task:
+    """The minima of one landscape at one threshold."""
+
+    def __init__(
+        self,
+        problem: Problem,
+        models: Sequence[TrainedModel],
+        dataset: Dataset,
+        run_dir: Path,
+        level: int,
+        threshold: float,
+        effort: Effort,
+    ) -> None:
+        self.problem, self.dataset, self.run_dir = problem, dataset, run_dir
+        self.level, self.threshold, self.effort = level, threshold, effort
+        self.minima = [trained for trained in models if trained.additional_data >= level]
+        if not self.minima:
+            raise InputError(f"landscape_levels: no model was trained on the data of landscape {level}")
+        self.path = storage.mass_path(run_dir, dataset.dataset_type, level, threshold)
+        self.samples = level_digest(dataset, level)
+
+    def measure(self, bar: Bar) -> Path:
+        """All minima, each written as soon as it is there."""
+        before = self._before()
+        rows: dict[int, dict[str, Any]] = {}
+        for trained in self.minima:
+            bar.set_description(f"log mass of {trained.key} {trained.value}")
+            row = before.get(trained.value)
+            if row is None or not self._is_enough(row):
+                row = self._row(trained)
+                self._save({**before, **rows, trained.value: row})
+                told = _words(row)
+            else:
+                told = f"there already, {_words(row)}"
+            rows[trained.value] = row
+            bar.say(f"{trained.key} {trained.value}, landscape {self.level}, loss {self.threshold:g}: {told}")
+            bar.update(1)
+        self._save(rows)
+        return self.path
+
+    def _before(self) -> dict[int, dict[str, Any]]:
+        """What ``mass.json`` holds of these weights and samples, by minimum."""
+        if not self.path.exists():
+            return {}
+        with suppress(InputError):  # damaged, or not one of ours: measured anew
+            found = storage.load_masses(self.path)
+            told = {"samples_digest": self.samples, **self.effort.as_told()}
+            if all(found.get(name) == value for name, value in told.items()):
+                digests = {t.value: weights_digest(t.model.state_dict()) for t in self.minima}
+                rows = {
+                    value: {key: found[key][i] for key in _COLUMNS}
+                    for i, value in enumerate(found["key_values"])
+                }
+                return {v: row for v, row in rows.items() if row["weights_digests"] == digests.get(v)}
+        return {}
+
+    def _is_enough(self, row: dict[str, Any]) -> bool:
+        """Whether as much effort was spent as is asked for, or the gap is reached."""
+        record = row["records"]
+        if not record:  # above the threshold: there is nothing to integrate
+            return True
+        if self.effort.gap is not None and record["gap"] <= self.effort.gap:
+            return True
+        asked = self.effort.minutes
+        return asked is not None and record["effort_minutes"] >= asked
+
+    def _row(self, trained: TrainedModel) -> dict[str, Any]:
+        x, y = self.dataset.upto(self.level)
+        row = {
+            "key_values": trained.value,
+            "model_data_levels": trained.additional_data,
+            "weights_digests": weights_digest(trained.model.state_dict()),
+        }
+        rays = self._rays(trained)
+        mass = None
+        if self._loss(trained, x, y) < self.threshold:
+            state = storage.mass_state_path(self.path, trained.key, trained.value)
+            mass = self._integrated(trained, x, y, state, rays)
+        row |= _numbers_of(mass, rays)
+        if mass is not None:
+            row["records"] = {**mass.as_dict(), "effort_minutes": self.effort.minutes or mass.seconds / 60}
+        return row
+
+    def _integrated(self, trained: TrainedModel, x: Any, y: Any, state: Path, rays: RayMass) -> Mass:
+        effort = self.effort
+        arguments = {
+            "loss": self.problem.per_sample_loss, "threshold": self.threshold, "reference": effort.reference,
+            "region": effort.region, "minutes": effort.minutes, "gap": effort.gap, "chains": effort.chains,
+            "seed": effort.seed, "device": effort.device, "build": self._fresh(trained),
+            "rays": None if math.isnan(rays.log_mass) else rays.log_mass,
+        }  # fmt: skip
+        try:
+            return integrate(trained.model, x, y, resume=state, **arguments)
+        except InputError as error:
+            if not str(error).startswith("resume"):
+                raise
+            state.unlink()  # chains of other weights or samples, of ours: begun anew
+            return integrate(trained.model, x, y, resume=state, **arguments)
+
+    def _fresh(self, trained: TrainedModel) -> Any:
+        """Fresh models of the same kind, each of another seed."""
+        seeds = itertools.count(self.effort.seed)
+
+        def build() -> nn.Module:
+            return self.problem.build_model(trained.model_kwargs, next(seeds), trained.model_class)
+
+        return build
+
+    @torch.no_grad()
+    def _loss(self, trained: TrainedModel, x: Any, y: Any) -> float:
+        losses = [
+            self.problem.per_sample_loss(trained.model(x[i : i + 1000].clone()), y[i : i + 1000]).double()
+            for i in range(0, len(x), 1000)
+        ]
+        return float(torch.cat(losses).mean())
+
+    def _rays(self, trained: TrainedModel) -> RayMass:
+        """The same quantity by the rays of the sweep; NaN where there is none of this minimum."""
+        path = storage.sweep_path(
+            self.run_dir, self.dataset.dataset_type, self.level, trained.key, trained.value
+        )
+        if not path.exists():
+            return _NO_RAYS
+        sweep = storage.load_sweep(path)
+        if weights_digest(sweep.state_dict) != weights_digest(trained.model.state_dict()):
+            raise InputError(
+                f"{path}: its rays start at other weights than the model's; run "
+                f"'{storage.PERTURB_NOTEBOOK}' again"
+            )
+        return ray_mass(sweep, trained.model, self.threshold, self.effort.reference, self._fresh(trained))
+
+    def _save(self, rows: dict[int, dict[str, Any]]) -> None:
+        kept = [rows[trained.value] for trained in self.minima if trained.value in rows]
+        first = self.minima[0]
+        storage.save_masses(
+            self.path,
+            {
+                "key": first.key,
+                "dataset_type": self.dataset.dataset_type,
+                "loss_landscape_data_param": self.level,
+                "base_dataset_size": self.dataset.base_data_size,
+                "num_params": num_moved(first.model),
+                "loss_threshold": self.threshold,
+                "loss_unit": self.problem.loss_unit,
+                "samples_digest": self.samples,
+                **self.effort.as_told(),
+                **{key: [row[key] for row in kept] for key in _COLUMNS},
+            },
+        )
+
+
+def ray_mass(
+    sweep: Sweep, model: nn.Module, threshold: float, reference: str | float = "init", build: Any = None
+) -> RayMass:
+    """The log mass by rays of a sweep's minimum, its directions drawn again from their seeds.
+
+    NaN where the scaling of the sweep cannot be found again from the weights alone (``curvature``).
+    """
+    if sweep.scaling == "curvature":
+        return _NO_RAYS
+    scale = compute_scale(sweep.scaling, model)
+    if not math.isclose(log_det(scale), sweep.log_det_scaling, rel_tol=1e-6, abs_tol=1e-3):
+        return _NO_RAYS
+    radii, n = threshold_radii(sweep, threshold), num_moved(model)
+    sigma = make_reference(model, moved_names(model), reference, build=build).sigma
+    directions = (draw(seed, n) for seed in radii.seeds.tolist())
+    return log_mass_rays(radii.radius, directions, flatten(model), scale, sigma)
+
+
+_COLUMNS = (
+    "key_values", "model_data_levels", "weights_digests", "log_mass_values", "log_mass_intervals",
+    "forward_values", "backward_values", "converged", "reasons", "log_mass_rays_values", "log_mass_rays_ci",
+    "log_mass_rays_effective_directions", "records",
+)  # fmt: skip
+
+
+def _numbers_of(mass: Mass | None, rays: RayMass) -> dict[str, Any]:
+    above = -math.inf, (math.nan, math.nan), math.nan, math.nan, True, "above the threshold: no mass", {}
+    names = ("log_mass_values", "log_mass_intervals", "forward_values", "backward_values", "converged")
+    found = (
+        above
+        if mass is None
+        else (mass.log_mass, mass.interval, mass.forward, mass.backward, mass.converged, mass.reason, {})
+    )
+    return {
+        **dict(zip((*names, "reasons", "records"), found, strict=True)),
+        "log_mass_rays_values": rays.log_mass,
+        "log_mass_rays_ci": rays.interval,
+        "log_mass_rays_effective_directions": rays.effective_directions,
+    }
+
+
+def _words(row: dict[str, Any]) -> str:
+    if not row["records"]:
+        return row["reasons"]
+    low, high = row["log_mass_intervals"]
+    verdict = "converged" if row["converged"] else f"not converged ({row['reasons']})"
+    rays = row["log_mass_rays_values"]
+    by_rays = "" if math.isnan(rays) else f"; by rays {rays:,.0f}"
+    return f"log mass {row['log_mass_values']:,.0f} nats ({low:,.0f} … {high:,.0f}), {verdict}{by_rays}"

@@ -1,0 +1,92 @@
+"""``<type>_<level>/loss_<threshold>/mass.json``: the log masses of the minima in one landscape."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+from volume_lib.errors import InputError
+from volume_lib.storage import schema
+from volume_lib.storage.paths import INTEGRATION_NOTEBOOK, results_dir
+from volume_lib.storage.results import load_strict_json, save_strict_json
+
+_COUNTS, _NUMBERS = schema.many(schema.whole()), schema.many(schema.number())
+_INTERVALS, _WORDS = schema.many(_NUMBERS), schema.many(schema.text())
+_BY_MINIMUM: dict[str, schema.Check] = {
+    "key_values": _COUNTS,
+    "model_data_levels": _COUNTS,
+    "weights_digests": _WORDS,
+    "log_mass_values": _NUMBERS,
+    "log_mass_intervals": _INTERVALS,
+    "forward_values": _NUMBERS,
+    "backward_values": _NUMBERS,
+    "converged": schema.many(schema.either(True, False)),
+    "reasons": _WORDS,
+    "log_mass_rays_values": _NUMBERS,
+    "log_mass_rays_ci": _INTERVALS,
+    "log_mass_rays_effective_directions": _NUMBERS,
+}
+_MASSES = _BY_MINIMUM | {
+    "key": schema.NAME,
+    "dataset_type": schema.NAME,
+    "loss_landscape_data_param": schema.whole(),
+    "base_dataset_size": schema.whole(),
+    "num_params": schema.whole(1),
+    "loss_threshold": schema.number(0, nan=False),
+    "reference": schema.text(),
+    "region": schema.either("visible", "connected"),
+    "samples_digest": schema.text(),
+}
+
+
+def mass_path(run_dir: str | Path, dataset_type: str, level: int, threshold: float) -> Path:
+    """The log masses of the minima in one landscape at one loss threshold."""
+    return results_dir(run_dir, dataset_type, level, threshold) / "mass.json"
+
+
+def mass_state_path(path: str | Path, key: str, value: int) -> Path:
+    """Where the chains of one minimum of ``path``, a ``mass.json``, stand: more effort goes on from there."""
+    return Path(path).parent / "mass_states" / f"{key}_{value}.pt"
+
+
+def list_masses(run_dir: str | Path) -> dict[tuple[str, int, float], Path]:
+    """(dataset type, landscape level, loss threshold) → the ``mass.json`` files of a run."""
+    found = {}
+    for path in sorted(Path(run_dir).glob("*_*/loss_*/mass.json")):
+        kind, _, level = path.parent.parent.name.rpartition("_")
+        try:
+            found[kind, int(level), float(path.parent.name.removeprefix("loss_"))] = path
+        except ValueError:
+            continue  # a folder of the user's
+    return dict(sorted(found.items()))
+
+
+def save_masses(path: str | Path, masses: dict[str, Any]) -> Path:
+    """Write a ``mass.json`` (strict JSON; the log of no mass, and what is unknown, are null)."""
+    return save_strict_json(Path(path), masses)
+
+
+def load_masses(path: str | Path) -> dict[str, Any]:
+    """Read a ``mass.json``: lists of one entry for each minimum, and ``records`` of how each was found.
+
+    ``log_mass_values`` are ``-inf`` for a minimum above the threshold. Raises InputError naming file and key.
+    """
+    path = Path(path)
+    needed = (*_MASSES, "records")
+    content = load_strict_json(path, needed, INTEGRATION_NOTEBOOK)
+    schema.check(path, content, _MASSES, INTEGRATION_NOTEBOOK)
+    count = len(content["key_values"])
+    for key in (*_BY_MINIMUM, "records"):
+        if not isinstance(content[key], list) or len(content[key]) != count:
+            raise InputError(f"{path}: {key}: must have {count} entries, as key_values has")
+    for key in ("log_mass_intervals", "log_mass_rays_ci"):
+        if any(len(pair) != 2 for pair in content[key]):
+            raise InputError(f"{path}: {key}: must have a low and a high end for each minimum")
+    return content
+
+
+def mass_entry(masses: dict[str, Any], value: int, key: str) -> Any:
+    """Entry ``key`` of the minimum of ``value``; NaN where there is none."""
+    values = masses["key_values"]
+    return masses[key][values.index(value)] if value in values else math.nan
