@@ -78,11 +78,11 @@ def integrate_minima(
     seed: int = 0,
     device: str = "auto",
 ) -> list[Path]:
-    """Integrate every minimum in every landscape asked for: one ``mass.json`` for each landscape and threshold.
+    """Integrate every minimum in every landscape asked for: one ``mass.json`` for each and each threshold.
 
     ``minutes`` and ``gap`` (nats) are each minimum's: the first that is reached ends it.
-    ``landscape_levels``: default the smallest. The other arguments are those of :func:`volume_lib.integration.integrate`. Returns
-    the paths. A minimum above the threshold has no mass there: ``-inf``.
+    ``landscape_levels``: default the smallest. The other arguments are those of
+    :func:`volume_lib.integration.integrate`. Returns the paths. A minimum above the threshold has no mass there: ``-inf``.
 
     Raises InputError for anything impossible before the first move.
     """
