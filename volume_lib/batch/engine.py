@@ -57,9 +57,9 @@ def run(
 
     ``runs``: positions in the experiment's list of runs (None: all). ``steps``: some of
     ``train, perturb, volume, cutoff, accuracy, integrate, analysis``. A step that is done with the same
-    parameters, code and inputs is skipped, unless ``force``. ``workers``: local processes, each with an equal part of the
-    cores (None: one for each GPU, else for each core, as far as there are runs); ``scheduler``: the address
-    of a Dask scheduler instead, whose workers see ``folder`` under the same path.
+    parameters, code and inputs is skipped, unless ``force``. ``workers``: local processes, each with an
+    equal part of the cores (None: one for each GPU, else for each core, as far as there are runs);
+    ``scheduler``: the address of a Dask scheduler instead, whose workers see ``folder`` under the same path.
 
     Raises InputError for what is wrong with the experiment, a folder or the scheduler's address; what
     notebooks do wrong is in the report.

@@ -82,7 +82,8 @@ def integrate_minima(
 
     ``minutes`` and ``gap`` (nats) are each minimum's: the first that is reached ends it.
     ``landscape_levels``: default the smallest. The other arguments are those of
-    :func:`volume_lib.integration.integrate`. Returns the paths. A minimum above the threshold has no mass there: ``-inf``.
+    :func:`volume_lib.integration.integrate`. Returns the paths. A minimum above the threshold has no mass
+    there: ``-inf``.
 
     Raises InputError for anything impossible before the first move.
     """

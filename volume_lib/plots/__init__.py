@@ -20,6 +20,8 @@ from volume_lib.plots.landscape import (
     loss_slices,
     loss_surface,
 )
+from volume_lib.plots.masses import convergence as mass_convergence
+from volume_lib.plots.masses import integrands, rays_and_integration
 from volume_lib.plots.radii import radii_histogram, radii_summary, radii_tail, weight_shares
 from volume_lib.plots.results import log_volumes, rank_agreement, rank_probabilities, volume_against_test_loss
 from volume_lib.plots.run import (
@@ -47,6 +49,7 @@ __all__ = [
     "data_label",
     "decision_boundary",
     "keep",
+    "integrands",
     "landscapes",
     "level_styles",
     "log_volumes",
@@ -55,6 +58,7 @@ __all__ = [
     "loss_slice",
     "loss_slices",
     "loss_surface",
+    "mass_convergence",
     "new_panels",
     "power_law",
     "radii_histogram",

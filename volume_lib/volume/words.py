@@ -61,6 +61,24 @@ def table(results: Mapping[str, Any]) -> Table:
     return Table((*header, "log volume") if has_volume else header, rows)
 
 
+def mass_table(masses: Mapping[str, Any]) -> Table:
+    """One row for each minimum of a ``mass.json``: log mass, its interval, both passes, the same by rays."""
+    header = ("minimum", "log mass", "interval", "from the minimum", "and back", "converged", "by rays")
+    columns = ("log_mass_values", "log_mass_intervals", "forward_values", "backward_values")
+    rows = []
+    for i, name in enumerate(_names(masses)):
+        mass, (low, high), forward, backward = (masses[column][i] for column in columns)
+        if mass == -math.inf:
+            rows.append((name, "no mass", "", "", "", masses["reasons"][i], ""))
+            continue
+        verdict = "yes" if masses["converged"][i] else f"no: {masses['reasons'][i]}"
+        rays = masses["log_mass_rays_values"][i]
+        by_rays = "" if math.isnan(rays) else _nats(rays)
+        ends = f"{_nats(low)} … {_nats(high)}"
+        rows.append((name, _nats(mass), ends, _nats(forward), _nats(backward), verdict, by_rays))
+    return Table(header, rows)
+
+
 def describe_order(results: Mapping[str, Any]) -> str:
     """Which minima are ordered by ``log E[r^n]`` beyond doubt, and which are not, in plain sentences.
 

@@ -1,0 +1,99 @@
+"""Figures of log masses: the path that an integration took, how it settled, and rays beside it.
+
+``masses`` is the content of a ``mass.json`` (:func:`volume_lib.storage.load_masses`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+
+from volume_lib.plots import style
+
+Masses = Mapping[str, Any]
+
+
+def integrands(masses: Masses, ax: Axes | None = None, *, levels: Sequence[int] | None = None) -> Axes:
+    """What is integrated along the path, one colour for each minimum: forwards full, backwards dashed.
+
+    The horizontal axis is the pull k towards the minimum, whose logarithm is integrated over, so that areas
+    are nats; the right end is the minimum, the left end the reference. Where the two passes part, the chains
+    lag behind, and the area between the lines is the gap.
+    """
+    ax = style.new_axes(ax, height=0.85)
+    styles = style.level_styles([*(levels or []), *masses["key_values"]])
+    for value, record in zip(masses["key_values"], masses["records"], strict=True):
+        rows = [row for row in record.get("path", ()) if row["k"] > 0]
+        k = np.array([row["k"] for row in rows])
+        for name, dashes in (("integrand", "-"), ("integrand_back", "--")):
+            label = f"{value:,}" if name == "integrand" else None
+            heights = [row[name] for row in rows]
+            ax.plot(k, heights, dashes, color=styles[value]["color"], lw=1, label=label)
+    ax.set_xscale("log")
+    ax.plot([], [], "-", color=style.GREY, lw=1, label="from the minimum out")
+    ax.plot([], [], "--", color=style.GREY, lw=1, label="and back")
+    style.legend(ax, f"minimum: {style.data_label(masses['key'], masses['dataset_type'])}")
+    return style.finish(ax, "pull towards the minimum k", f"integrand ({masses.get('loss_unit', 'nats')})")
+
+
+def convergence(masses: Masses, ax: Axes | None = None, *, levels: Sequence[int] | None = None) -> Axes:
+    """Both passes' estimates of each minimum against the gradients spent: they bracket the log mass, and close
+    in on it as the effort grows."""
+    ax = style.new_axes(ax, height=0.85)
+    styles = style.level_styles([*(levels or []), *masses["key_values"]])
+    for value, record in zip(masses["key_values"], masses["records"], strict=True):
+        history = record.get("history", ())
+        spent = np.cumsum([row["gradients"] for row in history])
+        look = styles[value] | {"lw": 1, "ms": 4}
+        ax.plot(spent, [row["forward"] for row in history], "-", **look, label=f"{value:,}")
+        ax.plot(spent, [row["backward"] for row in history], "--", **look)
+    if ax.lines:
+        ax.set_xscale("log")
+    ax.plot([], [], "-", color=style.GREY, lw=1, label="from the minimum out")
+    ax.plot([], [], "--", color=style.GREY, lw=1, label="and back")
+    style.legend(ax, f"minimum: {style.data_label(masses['key'], masses['dataset_type'])}")
+    return style.finish(ax, "gradients of one chain", "log mass (nats)")
+
+
+def rays_and_integration(
+    masses: Masses | Sequence[Masses], ax: Axes | None = None, *, levels: Sequence[int] | None = None
+) -> Axes:
+    """The log mass of every minimum by rays (open) and by integration (filled), with their intervals.
+
+    Bars of rays are the bootstrap interval over directions, which knows of no direction that was not drawn;
+    those of an integration span both passes. Of several files (runs), every one faintly.
+    """
+    several = [masses] if isinstance(masses, Mapping) else list(masses)
+    ax = style.new_axes(ax, height=0.85)
+    minima = sorted({value for found in several for value in found["key_values"]})
+    styles = style.level_styles([*(levels or []), *minima])
+    alpha = 1.0 if len(several) == 1 else 0.55
+    nothing = False
+    for found in several:
+        for i, value in enumerate(found["key_values"]):
+            position, look = minima.index(value), styles[value] | {"alpha": alpha}
+            by_rays, mass = found["log_mass_rays_values"][i], found["log_mass_values"][i]
+            if not np.isfinite(mass):
+                style.no_volume(ax, position, look["color"])
+                nothing = True
+                continue
+            _bar(ax, position + 0.14, mass, found["log_mass_intervals"][i], look)
+            if np.isfinite(by_rays):
+                _bar(ax, position - 0.14, by_rays, found["log_mass_rays_ci"][i], look | {"mfc": "white"})
+    ax.set_xticks(range(len(minima)), [f"{value:,}" for value in minima])
+    ax.plot([], [], "o", color=style.GREY, mfc="white", ms=4.5, label="by rays")
+    ax.plot([], [], "o", color=style.GREY, ms=4.5, label="by integration")
+    ax.set_yscale("symlog", linthresh=100)
+    first = several[0]
+    where = f"landscape +{first['loss_landscape_data_param']:,}, loss ≤ {first['loss_threshold']:g}"
+    style.legend(ax, where + (f"\n{style.NO_VOLUME}" if nothing else ""))
+    words = style.data_label(first["key"], first["dataset_type"])
+    return style.finish(ax, f"minimum: {words}", f"log mass, {first['region']} region (nats)")
+
+
+def _bar(ax: Axes, x: float, y: float, interval: Sequence[float], look: dict[str, Any]) -> None:
+    ends = np.array([[max(0.0, y - interval[0])], [max(0.0, interval[1] - y)]])
+    ax.errorbar(x, y, yerr=np.nan_to_num(ends), **look, ms=4.5, ls="none", lw=0.9, capsize=2)
