@@ -40,8 +40,8 @@ def integrands(masses: Masses, ax: Axes | None = None, *, levels: Sequence[int] 
 
 
 def convergence(masses: Masses, ax: Axes | None = None, *, levels: Sequence[int] | None = None) -> Axes:
-    """Both passes' estimates of each minimum against the gradients spent: they bracket the log mass, and close
-    in on it as the effort grows."""
+    """Both passes' estimates of each minimum against the gradients spent: they bracket the log mass, and
+    close in on it as the effort grows."""
     ax = style.new_axes(ax, height=0.85)
     styles = style.level_styles([*(levels or []), *masses["key_values"]])
     for value, record in zip(masses["key_values"], masses["records"], strict=True):
