@@ -62,7 +62,7 @@ def test_make_clones_and_parameterises(tmp_path):
     made = batch.make(tmp_path)
     assert [path.name for path in made] == ["model_0_data_5", "model_1_data_6"]
     assert sorted(path.name for path in made[1].iterdir()) == sorted(
-        name for step, name in steps.NOTEBOOKS.items() if step != "analysis"
+        name for step, name in steps.NOTEBOOKS.items() if step not in ("integrate", "analysis")
     )
     notebook = json.loads((made[1] / storage.TRAIN_NOTEBOOK).read_text())
     tags = [cell["metadata"].get("tags") for cell in notebook["cells"]]

@@ -62,6 +62,8 @@ def test_shipped_notebooks_are_clean(path):
 
 
 SMALL = {"epochs": 300, "dataset_quantities": [0, 20], "num_directions": 12}
+ROUGH = {"minutes": 0.001, "chains": 2, "landscape_levels": [20], "region": "connected"}
+"""Of an integration: its files and figures, not its digits."""
 
 
 def by_hand(path: Path, folder: Path, **changes) -> None:
@@ -87,7 +89,7 @@ def runs(tmp_path_factory):
         patch.setenv("PYTHONPATH", str(ROOT))
         patch.setenv("OMP_NUM_THREADS", "1")
         for path in TEMPLATES:
-            by_hand(path, hand, **SMALL)
+            by_hand(path, hand, **(ROUGH if path.name == storage.INTEGRATION_NOTEBOOK else SMALL))
     given = "train: {epochs: 300, dataset_quantities: [0, 20]}\nperturb: {num_directions: 12}\n"
     (folder / "batch").mkdir()
     (folder / "batch" / "experiment.yaml").write_text("problem: swiss_roll\n" + given)
@@ -119,6 +121,7 @@ def test_every_file_of_a_run_is_there(runs):
         "data_0/data_0.npz", "data_0/data_20.npz", "data_20/data_20.npz",
         "data_0/loss_0.1/results.json", "data_20/loss_0.1/results.json", "cutoffs/cutoffs.json",
         "cutoffs/loss_curves.png", "test_accuracies.npz", "log_volumes_loss_0.1.png",
+        "data_20/loss_0.1/mass.json", "data_20/loss_0.1/mass_integrands.png",
     }  # fmt: skip
     run = runs[0]
     there = {path.relative_to(run).as_posix() for path in run.rglob("*") if path.is_file()}
@@ -147,7 +150,9 @@ def test_files_have_the_documented_keys(runs):
         assert len(results[key]) == 2
     curves = json.loads((run / "cutoffs" / "cutoffs.json").read_text())
     assert set(curves) == {"Model_0", "Model_20", "digest"}
-    assert set(curves["Model_20"]) == {"additional_data", "base_train_size", "loss_curve"}
+    assert set(curves["Model_20"]) == {
+        "additional_data", "base_train_size", "loss_curve", "weights_digest",
+    }  # fmt: skip
     assert len(curves["Model_20"]["loss_curve"]) == 10 + 20
     sizes, accuracies = storage.load_test_accuracies(run)
     assert sizes.tolist() == [10, 30] and np.all((accuracies > 0) & (accuracies <= 1))

@@ -34,7 +34,7 @@ _PROPAGATED = ".propagated.json"
 
 
 def make(folder: str | Path) -> list[Path]:
-    """Clone the five notebooks into every run's folder and give them their parameters; run nothing.
+    """Clone the notebooks of a run into every run's folder and give them their parameters; run nothing.
 
     A notebook that is there keeps its cells, edited or not, unless its template has changed and it has
     not been edited. Its outputs stay as long as its parameters do. Returns the run folders. Raises
