@@ -127,7 +127,7 @@ def test_every_file_of_a_run_is_there(runs):
     there = {path.relative_to(run).as_posix() for path in run.rglob("*") if path.is_file()}
     assert expected <= there
     # and everything that is there is known, so that it can be cleaned up
-    known = [path for step in tiny.STEPS for path in storage.list_outputs(run, step, figures=True)]
+    known = [path for step in steps.NOTEBOOKS for path in storage.list_outputs(run, step, figures=True)]
     known_names = {path.relative_to(run).as_posix() for path in known}
     assert known_names == {name for name in there if not name.endswith(".ipynb")}
 

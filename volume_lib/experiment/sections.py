@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
+from volume_lib.integration.section import IntegrateSettings
 from volume_lib.section import Count, Levels, Natural, Number, Positive, Section, Thresholds
 from volume_lib.sweep.section import PerturbSettings
 from volume_lib.training.section import TrainSettings
@@ -124,27 +125,13 @@ class Accuracy(Section):
     batch_size: Count = 1000
 
 
-class Integrate(Section):
+class Integrate(IntegrateSettings):
     """Volume Integration.ipynb, a step that an experiment has where its file has this section.
 
-    None: all thresholds of the volumes; the smallest landscape; ``gap`` as far as ``minutes`` reach.
+    ``loss_thresholds``: None for those of the volumes.
     """
 
-    loss_thresholds: Thresholds | None = None
-    landscape_levels: Levels | None = None
-    reference: Literal["init", "rms"] | Positive = "init"
-    region: Literal["visible", "connected"] = "visible"
-    minutes: Positive | None = 5.0
-    gap: Positive | None = None
-    chains: Annotated[int, Field(strict=True, ge=2)] = 8
-    seed: Natural = 0
-    device: str = "auto"
-
-    @model_validator(mode="after")
-    def _ends(self) -> Integrate:
-        if self.minutes is None and self.gap is None:
-            raise ValueError("minutes, gap: give one of them, or both; without any it never ends")
-        return self
+    loss_thresholds: Thresholds | None = None  # type: ignore[assignment]
 
 
 class Analysis(Section):

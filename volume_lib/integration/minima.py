@@ -12,7 +12,6 @@ import itertools
 import math
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +23,7 @@ from volume_lib.errors import InputError
 from volume_lib.integration.entry import integrate
 from volume_lib.integration.record import Mass
 from volume_lib.integration.reference import make_reference
+from volume_lib.integration.section import IntegrateSettings
 from volume_lib.parameters import flatten, moved_names, num_moved
 from volume_lib.problems.base import Problem
 from volume_lib.problems.provenance import level_digest
@@ -31,72 +31,38 @@ from volume_lib.progress import Bar
 from volume_lib.rays.directions import draw
 from volume_lib.rays.scaling import compute_scale, log_det
 from volume_lib.records import Dataset, Sweep, TrainedModel
+from volume_lib.section import takes
 from volume_lib.storage.weights import weights_digest
-from volume_lib.thresholds import check_thresholds
 from volume_lib.volume.estimate import threshold_radii
 from volume_lib.volume.mass import RayMass, log_mass_rays
 
 _NO_RAYS = RayMass(math.nan, (math.nan, math.nan), math.nan)
 
 
-@dataclass(frozen=True)
-class Effort:
-    """How each minimum is integrated; the arguments of :func:`volume_lib.integration.integrate`."""
-
-    reference: str | float = "init"
-    region: str = "visible"
-    minutes: float | None = 5.0
-    gap: float | None = None
-    chains: int = 8
-    seed: int = 0
-    device: str = "auto"
-
-    def as_told(self) -> dict[str, Any]:
-        """What ``mass.json`` says of it."""
-        return {
-            "reference": self.reference if isinstance(self.reference, str) else "own",
-            "reference_width": self.reference if not isinstance(self.reference, str) else None,
-            "region": self.region,
-            "chains": self.chains,
-            "seed": self.seed,
-        }
-
-
+@takes(IntegrateSettings)
 def integrate_minima(
     problem: Problem,
     models: Sequence[TrainedModel],
     dataset: Dataset,
     run_dir: str | Path = ".",
-    *,
-    loss_thresholds: Sequence[float],
-    landscape_levels: Sequence[int] | None = None,
-    reference: str | float = "init",
-    region: str = "visible",
-    minutes: float | None = 5.0,
-    gap: float | None = None,
-    chains: int = 8,
-    seed: int = 0,
-    device: str = "auto",
+    **settings: Any,
 ) -> list[Path]:
     """Integrate every minimum in every landscape asked for: one ``mass.json`` for each and each threshold.
 
-    ``minutes`` and ``gap`` (nats) are each minimum's: the first that is reached ends it.
-    ``landscape_levels``: default the smallest. The other arguments are those of
-    :func:`volume_lib.integration.integrate`. Returns the paths. A minimum above the threshold has no mass
-    there: ``-inf``.
+    All but the first four are :class:`~volume_lib.integration.section.IntegrateSettings`, with its defaults.
+    ``minutes`` and ``gap`` (nats) are each minimum's: the first that is reached ends it. Returns the paths.
+    A minimum above the threshold has no mass there: ``-inf``.
 
     Raises InputError for anything impossible before the first move.
     """
-    for threshold in loss_thresholds:
-        check_thresholds(threshold, None)
-    levels = list(landscape_levels) if landscape_levels is not None else dataset.dataset_quantities[:1]
+    asked = IntegrateSettings.checked(**settings)
+    levels = asked.landscape_levels or dataset.dataset_quantities[:1]
     unknown = [level for level in levels if level not in dataset.dataset_quantities]
     if unknown:
         raise InputError(f"landscape_levels: {unknown[0]} is not one of {dataset.dataset_quantities}")
-    effort = Effort(reference, region, minutes, gap, chains, seed, device)
     tasks = [
-        _Task(problem, models, dataset, Path(run_dir), level, threshold, effort)
-        for level, threshold in itertools.product(levels, loss_thresholds)
+        _Task(problem, models, dataset, Path(run_dir), level, threshold, asked)
+        for level, threshold in itertools.product(levels, asked.loss_thresholds)
     ]
     count = sum(len(task.minima) for task in tasks)
     with Bar(total=count, desc="log masses", unit="minimum") as bar:
@@ -114,10 +80,10 @@ class _Task:
         run_dir: Path,
         level: int,
         threshold: float,
-        effort: Effort,
+        asked: IntegrateSettings,
     ) -> None:
         self.problem, self.dataset, self.run_dir = problem, dataset, run_dir
-        self.level, self.threshold, self.effort = level, threshold, effort
+        self.level, self.threshold, self.asked = level, threshold, asked
         self.minima = [trained for trained in models if trained.additional_data >= level]
         if not self.minima:
             raise InputError(f"landscape_levels: no model was trained on the data of landscape {level}")
@@ -149,7 +115,7 @@ class _Task:
             return {}
         with suppress(InputError):  # damaged, or not one of ours: measured anew
             found = storage.load_masses(self.path)
-            told = {"samples_digest": self.samples, **self.effort.as_told()}
+            told = {"samples_digest": self.samples, **self.asked.as_told()}
             if all(found.get(name) == value for name, value in told.items()):
                 digests = {t.value: weights_digest(t.model.state_dict()) for t in self.minima}
                 rows = {
@@ -164,10 +130,10 @@ class _Task:
         record = row["records"]
         if not record:  # above the threshold: there is nothing to integrate
             return True
-        if self.effort.gap is not None and record["gap"] <= self.effort.gap:
+        if self.asked.gap is not None and record["gap"] <= self.asked.gap:
             return True
-        asked = self.effort.minutes
-        return asked is not None and record["effort_minutes"] >= asked
+        minutes = self.asked.minutes
+        return minutes is not None and record["effort_minutes"] >= minutes
 
     def _row(self, trained: TrainedModel) -> dict[str, Any]:
         x, y = self.dataset.upto(self.level)
@@ -183,15 +149,15 @@ class _Task:
             mass = self._integrated(trained, x, y, state, rays)
         row |= _numbers_of(mass, rays)
         if mass is not None:
-            row["records"] = {**mass.as_dict(), "effort_minutes": self.effort.minutes or mass.seconds / 60}
+            row["records"] = {**mass.as_dict(), "effort_minutes": self.asked.minutes or mass.seconds / 60}
         return row
 
     def _integrated(self, trained: TrainedModel, x: Any, y: Any, state: Path, rays: RayMass) -> Mass:
-        effort = self.effort
+        asked = self.asked
         arguments = {
-            "loss": self.problem.per_sample_loss, "threshold": self.threshold, "reference": effort.reference,
-            "region": effort.region, "minutes": effort.minutes, "gap": effort.gap, "chains": effort.chains,
-            "seed": effort.seed, "device": effort.device, "build": self._fresh(trained),
+            "loss": self.problem.per_sample_loss, "threshold": self.threshold, "reference": asked.reference,
+            "region": asked.region, "minutes": asked.minutes, "gap": asked.gap, "chains": asked.chains,
+            "seed": asked.seed, "device": asked.device, "build": self._fresh(trained),
             "rays": None if math.isnan(rays.log_mass) else rays.log_mass,
         }  # fmt: skip
         try:
@@ -204,7 +170,7 @@ class _Task:
 
     def _fresh(self, trained: TrainedModel) -> Any:
         """Fresh models of the same kind, each of another seed."""
-        seeds = itertools.count(self.effort.seed)
+        seeds = itertools.count(self.asked.seed)
 
         def build() -> nn.Module:
             return self.problem.build_model(trained.model_kwargs, next(seeds), trained.model_class)
@@ -232,7 +198,7 @@ class _Task:
                 f"{path}: its rays start at other weights than the model's; run "
                 f"'{storage.PERTURB_NOTEBOOK}' again"
             )
-        return ray_mass(sweep, trained.model, self.threshold, self.effort.reference, self._fresh(trained))
+        return ray_mass(sweep, trained.model, self.threshold, self.asked.reference, self._fresh(trained))
 
     def _save(self, rows: dict[int, dict[str, Any]]) -> None:
         kept = [rows[trained.value] for trained in self.minima if trained.value in rows]
@@ -248,7 +214,7 @@ class _Task:
                 "loss_threshold": self.threshold,
                 "loss_unit": self.problem.loss_unit,
                 "samples_digest": self.samples,
-                **self.effort.as_told(),
+                **self.asked.as_told(),
                 **{key: [row[key] for row in kept] for key in _COLUMNS},
             },
         )
