@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -154,6 +156,28 @@ def test_one_wrong_value_leaves_one_run_out(run, name):
     found = load_experiment(run.parent)
     assert set(found.table["run"]) == {run.name}
     assert name.rpartition("/")[2] in found.left_out[second.name]
+
+
+def test_weights_that_were_changed_in_their_file_are_refused(run):
+    path = run / "models_and_data" / "model_additional_0.pt"
+    content = torch.load(path, weights_only=True)
+    next(iter(content["state_dict"].values())).mul_(2)
+    torch.save(content, path)
+    with pytest.raises(InputError, match=r"model_additional_0\.pt: weights_digest"):
+        storage.load_models_and_data(run / "models_and_data")
+    del content["weights_digest"]
+    torch.save(content, path)
+    storage.load_models_and_data(run / "models_and_data")
+    with pytest.raises(InputError, match="rays start at other weights"):
+        storage.load_sweeps(run)
+
+
+def test_volumes_are_checked_without_torch(run):
+    code = (
+        "import sys; from volume_lib import storage; storage.load_sweeps('.'); print('torch' in sys.modules)"
+    )
+    found = subprocess.run([sys.executable, "-c", code], cwd=run, capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "False"
 
 
 def test_digests_do_not_depend_on_what_holds_the_weights():

@@ -159,9 +159,14 @@ def test_model_file_has_the_documented_keys(tmp_path):
     documented = (
         "state_dict train_loss test_loss train_accs test_accs additional_data dataset_type model_class"
     )
-    assert set(documented.split()) | {"problem", "model_kwargs", "model_seed", "key", "epochs"} == set(
-        content
-    )
+    assert set(documented.split()) | {
+        "problem",
+        "model_kwargs",
+        "model_seed",
+        "key",
+        "epochs",
+        "weights_digest",
+    } == set(content)
 
 
 @pytest.mark.parametrize("settings", [{"problem": "x"}, {"folder": Path("x")}])

@@ -25,7 +25,7 @@ from volume_lib.storage.paths import (
 )
 from volume_lib.storage.readers import load_torch, read
 from volume_lib.storage.trainings import check_models
-from volume_lib.storage.weights import check_storable, rebuild
+from volume_lib.storage.weights import check_storable, rebuild, weights_digest
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -114,6 +114,7 @@ _MODEL: dict[str, schema.Check] = {
     "model_kwargs": schema.named,
     "model_seed": _SEED,
     "key": schema.NAME,
+    "weights_digest": schema.text(),
 }
 
 
@@ -124,7 +125,7 @@ def save_model(folder: str | Path, trained: TrainedModel) -> Path:
     """
     content = {name: getattr(trained, name) for name in (*_MODEL_KEYS[1:], *_NEWER_MODEL_KEYS)}
     content |= {name: [float(value) for value in content[name]] for name in _CURVES}
-    clash = sorted(set(trained.settings) & {"state_dict", *content})
+    clash = sorted(set(trained.settings) & {"state_dict", "weights_digest", *content})
     if clash:
         raise ValueError(f"training settings cannot be called {', '.join(clash)}")
     content |= trained.settings
@@ -133,6 +134,7 @@ def save_model(folder: str | Path, trained: TrainedModel) -> Path:
     content = {name: _plain(name, value) for name, value in content.items()}
     check_storable(trained.model)
     content["state_dict"] = {name: _own_memory(value) for name, value in trained.model.state_dict().items()}
+    content["weights_digest"] = weights_digest(content["state_dict"])
     path = model_path(folder, trained.key, trained.value)
     save_torch(path, content)
     return path
@@ -186,8 +188,14 @@ def _checked(path: Path) -> dict[str, Any]:
         content["state_dict"] = content.pop("model_state")
     schema.require(path, content, _MODEL_KEYS, TRAIN_NOTEBOOK)
     content = {str(name): entry for name, entry in content.items()}
+    said = content.pop("weights_digest", None)
     settings = dict.fromkeys(content.keys() - _MODEL.keys(), schema.plain)
     schema.check(path, content, _MODEL | settings, TRAIN_NOTEBOOK)
+    if said is not None and said != weights_digest(content["state_dict"]):
+        raise InputError(
+            f"{path}: weights_digest: the weights were changed after they were written (take it out if that "
+            "was you)"
+        )
     return content
 
 

@@ -24,6 +24,7 @@ from volume_lib.storage.paths import (
     list_models,
     list_sweeps,
 )
+from volume_lib.storage.peek import peek_torch
 from volume_lib.storage.sweeps import load_sweep
 from volume_lib.storage.weights import weights_digest
 
@@ -77,10 +78,13 @@ class _Model(NamedTuple):
 def _models_of(run_dir: Path) -> dict[Minimum, _Model]:
     found = {}
     for path in list_models(run_dir / MODELS_AND_DATA):
-        key, value, content = model_content(path)
-        samples = str(content.get("data_digest", ""))
-        digest = weights_digest(content["state_dict"])
-        found[key, value] = _Model(path, digest, samples, int(content["additional_data"]))
+        said = peek_torch(path) or {}  # without torch, which estimating volumes does without
+        key, value = said.get("key"), said.get(str(said.get("key")), said.get("additional_data"))
+        digest, level = said.get("weights_digest"), said.get("additional_data")
+        if not (isinstance(key, str) and isinstance(digest, str) and type(value) is type(level) is int):
+            key, value, said = model_content(path)  # an older file
+            digest, level = weights_digest(said["state_dict"]), int(said["additional_data"])
+        found[key, value] = _Model(path, digest, str(said.get("data_digest", "")), level)
     return found
 
 
