@@ -501,3 +501,27 @@ def test_curves_against_data_leave_the_data_alone():
         assert torch.equal(data.x_test, before.x_test) and accuracies[0] == accuracies[1]
         tables.append(first["Model_0"]["loss_curve"])
     assert tables[0] == pytest.approx(tables[1], rel=1e-6) and len(tables[0]) == len(x) == len(y)
+
+
+def said(capsys) -> str:
+    captured = capsys.readouterr()
+    return captured.out + captured.err
+
+
+def test_what_is_refused_leaves_nothing_behind_and_what_is_replaced_is_said_before(tmp_path, capsys):
+    data = dataset()
+    with pytest.raises(InputError):
+        train(Noisy, tmp_path / "new", data)
+    assert not list(tmp_path.rglob("*.pt"))
+
+    train(Mlp, tmp_path / "run", data, learning_rate=0.01, epochs=1)
+    assert "replaced" not in said(capsys)
+    before = (tmp_path / "run" / "dataset.pt").read_bytes()
+    with pytest.raises(InputError, match="not the same twice"):
+        train(Noisy, tmp_path / "run", dataset((0, 4)))
+    assert (tmp_path / "run" / "dataset.pt").read_bytes() == before
+    train(Mlp, tmp_path / "run", data, learning_rate=0.01, epochs=1)
+    assert "replaced" not in said(capsys)  # the same again: nothing is trained
+    train(Mlp, tmp_path / "run", data, learning_rate=0.02, epochs=1)
+    told = said(capsys)
+    assert "model_additional_0.pt (learning_rate 0.01 → 0.02)" in told and "model_additional_6.pt" in told

@@ -94,41 +94,56 @@ class Wanted:
     def path(self, folder: Path) -> Path:
         return storage.model_path(folder, self.key, self.value)
 
-    def saved(self, folder: Path, problem: Problem) -> TrainedModel | None:
-        """The model of the file, if the same settings and samples gave it or it was imported for these.
+    def saved(self, folder: Path, problem: Problem) -> tuple[TrainedModel | None, str]:
+        """The model of the file, if the same settings and samples gave it or it was imported for these; else
+        None, and what differs in the file that is to be replaced (``""``: there is none).
 
         Raises InputError for a file that this training must not replace: one that it did not write, or an
         imported model of other samples.
         """
         path = self.path(folder)
         if not path.exists():
-            return None
+            return None, ""
         try:
             found = storage.load_model(path, problem)
         except InputError as error:
             if is_foreign(path):
                 raise InputError(_NOT_OURS.format(path)) from error
             warnings.warn(f"{error}; it is trained anew", stacklevel=4)
-            return None
-        same = (found.key, found.value) == (self.key, self.value)
-        same &= all(getattr(found, k) == v for k, v in self.identity.items() if k != "model_seed")
+            return None, "damaged"
         if "data_digest" not in found.settings:
             raise InputError(_NOT_OURS.format(path))
+        identity = {k: v for k, v in self.identity.items() if k != "model_seed"}
+        identity |= {"key": self.key, "value": self.value}
+        told = _difference({name: getattr(found, name) for name in identity}, identity)
         if found.settings.get("imported"):
-            told = [
-                name
-                for name in ("data_digest", "test_digest")
-                if found.settings.get(name) != self.settings[name]
-            ]
-            if told or not same:
+            seen = [n for n in ("data_digest", "test_digest") if found.settings.get(n) != self.settings[n]]
+            if seen or told:
                 raise InputError(
-                    f"{path}: imported for other {'samples' if told else 'settings'}, and never replaced; "
+                    f"{path}: imported for other {'samples' if seen else 'settings'}, and never replaced; "
                     f"move it away and import {found.settings.get('source')} again"
                 )
-            return found
-        settings = {name: self.settings[name] for name in _NEWER if name in self.settings} | found.settings
-        same &= settings == self.settings and found.model_seed == self.identity["model_seed"]
-        return found if same else None
+            return found, ""
+        before = {name: self.settings[name] for name in _NEWER if name in self.settings} | found.settings
+        seeds = {"model_seed": found.model_seed}, {"model_seed": self.identity["model_seed"]}
+        told = told or _difference(before | seeds[0], self.settings | seeds[1])
+        return (None, told) if told else (found, "")
+
+
+_DIGESTS = {
+    "data_digest": "other samples",
+    "test_digest": "other test samples",
+    "problem_digest": "other code",
+}
+
+
+def _difference(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """``learning_rate 0.01 → 0.1``: the first thing that differs; empty if nothing does."""
+    for name in [*now, *before]:
+        if before.get(name) != now.get(name):
+            change = f"{name} {before.get(name)!r} → {now.get(name)!r}"
+            return _DIGESTS.get(name, change if len(change) <= 100 else f"other {name}")
+    return ""
 
 
 def warn_of_strangers(folder: Path, wanted: list[Wanted]) -> None:

@@ -138,8 +138,19 @@ class _Models:
     """The models of one run: those that are wanted, and by their values those that are there."""
 
     folder: Path
+    dataset: Dataset
     wanted: list[Wanted]
     done: dict[int, TrainedModel]
+    replaced: dict[str, str]
+    """File name → why it is replaced."""
+
+    def begin(self) -> None:
+        """Say what will be replaced, and save the data."""
+        if self.replaced:
+            told = "; ".join(f"{name} ({why})" for name, why in self.replaced.items())
+            tqdm.write(f"{self.folder}: replaced as soon as its successor is trained: {told}")
+        warn_of_strangers(self.folder, self.wanted)
+        storage.save_dataset(self.folder, self.dataset)
 
 
 class _Work:
@@ -154,13 +165,13 @@ class _Work:
         """Of each trainee, by its id: its run, and its models by the length of their training."""
 
     def add(self, run: Run) -> None:
-        """Save the run's data, and make trainees of its models that are not there yet."""
+        """Make trainees of the run's models that are not there yet. Writes nothing."""
         folder, problem = Path(run.folder), self.plan.problem
         wanted = self.plan.wanted(run.dataset, run.model_seed)
-        done = {w.value: found for w in wanted if (found := w.saved(folder, problem)) is not None}
-        storage.save_dataset(folder, run.dataset)
-        warn_of_strangers(folder, wanted)
-        models = _Models(folder, wanted, done)
+        saved = {w.value: w.saved(folder, problem) for w in wanted}
+        done = {value: found for value, (found, _) in saved.items() if found is not None}
+        replaced = {w.path(folder).name: saved[w.value][1] for w in wanted if saved[w.value][1]}
+        models = _Models(folder, run.dataset, wanted, done, replaced)
         self.runs.append(models)
         missing = [w for w in wanted if w.value not in done]
         if not missing:
@@ -194,10 +205,13 @@ class _Work:
         )
 
     def train(self, joint: bool | str, x_test: Tensor, y_test: Tensor) -> None:
+        """Train what is missing. The preflight comes first: what it refuses leaves the folder as it was."""
+        pool = [parts[0] if len(parts) == 1 else torch.cat(parts) for parts in zip(*self.pool, strict=True)]
+        mode = self._check(*pool) if self.trainees else Mode(False, False)
+        for run in self.runs:
+            run.begin()
         if not self.trainees:
             return
-        pool = [parts[0] if len(parts) == 1 else torch.cat(parts) for parts in zip(*self.pool, strict=True)]
-        mode = self._check(*pool)
         data = [part.to(self.device) for part in (*pool, x_test, y_test)]
         network = self.trainees[0].model.to(self.device)
         data[0], data[2] = fitting(network, data[0]), fitting(network, data[2])
