@@ -84,6 +84,7 @@ def rays_and_integration(
             if np.isfinite(by_rays):
                 _bar(ax, position - 0.14, by_rays, found["log_mass_rays_ci"][i], look | {"mfc": "white"})
     ax.set_xticks(range(len(minima)), [f"{value:,}" for value in minima])
+    ax.set_xlim(-0.6, len(minima) - 0.4)
     ax.plot([], [], "o", color=style.GREY, mfc="white", ms=4.5, label="by rays")
     ax.plot([], [], "o", color=style.GREY, ms=4.5, label="by integration")
     ax.set_yscale("symlog", linthresh=100)
