@@ -24,7 +24,8 @@ from volume_lib.rays.fast import FastRays
 from volume_lib.search.crossings import Crossing
 from volume_lib.search.points import bracket
 from volume_lib.search.prediction import History
-from volume_lib.sweep.run import levels_of, open_rays
+from volume_lib.sweep.evaluator import open_rays
+from volume_lib.sweep.run import levels_of
 
 POINTS = 2000
 MARGIN = 1e-5

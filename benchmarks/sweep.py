@@ -27,8 +27,10 @@ from volume_lib.problems.base import Problem
 from volume_lib.problems.splits import make_dataset
 from volume_lib.records import Data, Dataset, TrainedModel
 from volume_lib.search.crossings import Crossing, Grid
-from volume_lib.sweep.run import levels_of, open_rays, walk
+from volume_lib.sweep.evaluator import open_rays
+from volume_lib.sweep.run import levels_of
 from volume_lib.sweep.settings import SweepSettings
+from volume_lib.sweep.walk import walk
 from volume_lib.training.runs import train_models
 
 

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from volume_lib.errors import InputError
 from volume_lib.search.crossings import Crossing, Grid
 from volume_lib.search.points import Points, Target, bracket
 from volume_lib.search.prediction import History
@@ -33,9 +34,14 @@ class Curves:
         return values[0].reshape(len(rows), -1), values[1].reshape(len(rows), -1)
 
 
+def solver(**more):
+    """The search that solves all rays alike, to ``XRTOL``."""
+    return Crossing(xrtol_rest=XRTOL, **more)
+
+
 def first_crossings(rays, thresholds=(0.1,), search=None, history=None, acc=None):
     targets = [Target(t) for t in thresholds] + ([] if acc is None else [Target(acc, "acc")])
-    points = (search or Crossing()).trace(rays, targets, history or History())
+    points = (search or solver()).trace(rays, targets, history or History())
     rows = np.arange(rays.num_rows)
     return [[bracket(points[k], rows, target) for target in targets] for k in range(len(rays.sizes))], points
 
@@ -50,7 +56,7 @@ def test_power_curves_are_solved_to_the_tolerance(curvatures, power, threshold):
     """loss = a·c^p crosses T at (T/a)^(1/p), whatever the scale."""
     a = np.array(curvatures)
     rays = Curves(lambda rows, c, k: a[rows] * c**power, len(a))
-    search = Crossing(max_coefficient=1e300)
+    search = solver(max_coefficient=1e300)
     ((result,),), _ = first_crossings(rays, (threshold,), search)
     exact = (threshold / a) ** (1 / power)
     lo, hi = result
@@ -111,7 +117,7 @@ def test_a_model_above_the_threshold_has_radius_zero_and_costs_nothing():
 
 def test_a_ray_that_never_crosses_is_censored_at_the_largest_coefficient():
     rays = Curves(lambda rows, c, k: np.where(rows == 0, 0.01, c), 2)
-    ((result,),), points = first_crossings(rays, search=Crossing(max_coefficient=3.0))
+    ((result,),), points = first_crossings(rays, search=solver(max_coefficient=3.0))
     assert result[1][0] == np.inf and result[0][0] == 3.0
     np.testing.assert_allclose(result[1][1], 0.1, rtol=XRTOL)
     assert points[0].ray(0)[0][-1] == 3.0
@@ -176,5 +182,56 @@ def test_points_grow_and_sort():
 
 @pytest.mark.parametrize("ratio", [1.1, 1.5])
 def test_the_ladders_ratio_changes_nothing_on_monotone_rays(ratio):
-    (((_, hi),),), _ = first_crossings(Curves(lambda rows, c, k: c**2, 3), search=Crossing(scan_ratio=ratio))
+    (((_, hi),),), _ = first_crossings(Curves(lambda rows, c, k: c**2, 3), search=solver(scan_ratio=ratio))
     np.testing.assert_allclose(hi, np.sqrt(0.1), rtol=XRTOL)
+
+
+@pytest.mark.parametrize("xrtol_rest", [1e-2, 1e-3, 1e-5])
+def test_all_rays_are_solved_to_one_precision_and_some_refined_to_the_other(xrtol_rest):
+    """Roots known in closed form lie in every bracket; wanted brackets become narrow."""
+    generator = np.random.default_rng(1)
+    a, p = np.exp(0.3 * generator.standard_normal(50)), generator.uniform(1, 3, 50)
+    rays = Curves(lambda r, c, k: a[r] * c ** p[r] * (1 + k), 50, sizes=(10, 20))
+    search, history, thresholds = Crossing(xrtol_rest=xrtol_rest), History(), (0.1, 0.02)
+    targets = [Target(t) for t in thresholds]
+    points = search.trace(rays, targets, history)
+    exact = [[(t / a / (1 + k)) ** (1 / p) for t in thresholds] for k in range(2)]
+    wanted = np.zeros((2, 2, 50), dtype=bool)
+    wanted[1, 0, :7] = wanted[0, 1, 3] = True
+    for refined in (np.zeros_like(wanted), wanted):
+        if refined.any():
+            before, spent = rays.calls, [own.filled.copy() for own in points]
+            search.refine(rays, points, targets, history, wanted)
+            assert (points[1].filled[7:] == spent[1][7:]).all()  # nothing was done on the others
+            assert rays.calls - before <= 4 * wanted.sum()
+        for k, (own, roots) in enumerate(zip(points, exact, strict=True)):
+            for t, target in enumerate(targets):
+                lo, hi = bracket(own, np.arange(50), target)
+                assert (lo <= roots[t] * (1 + 1e-12)).all() and (roots[t] <= hi * (1 + 1e-12)).all()
+                widest = np.where(refined[k, t], XRTOL, xrtol_rest)
+                assert (hi / lo - 1 <= widest * (1 + 1e-6)).all()
+
+
+def test_a_lower_precision_takes_fewer_evaluations():
+    generator = np.random.default_rng(2)
+    a = np.exp(0.2 * generator.standard_normal(64))
+    counts = []
+    for search in (solver(), Crossing()):
+        rays = Curves(lambda r, c, k: a[r] * c**3 * (1 + 0.1 * k), 64, sizes=(10, 20))
+        search.trace(rays, [Target(0.1)], History())
+        counts.append(rays.calls)
+    assert counts[1] < counts[0]
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ({"xrtol": 0}, "xrtol must"),
+        ({"xrtol_rest": 1e-9}, "xrtol_rest must"),
+        ({"xrtol_rest": 0.5}, "xrtol_rest must"),
+        ({"xrtol_rest": float("nan")}, "xrtol_rest must"),
+    ],
+)
+def test_impossible_precisions_are_refused(given, says):
+    with pytest.raises(InputError, match=says):
+        Crossing(**given)

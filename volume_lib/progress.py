@@ -53,6 +53,11 @@ class Bar(tqdm):
         if self.total is not None:
             self.total -= amount
 
+    def lengthen(self, amount: float) -> None:
+        """There is ``amount`` more to do than was known."""
+        if self.total is not None:
+            self.total += amount
+
     def say(self, line: str) -> None:
         """A line of text that stays: below the bar in a notebook, above it elsewhere."""
         if self.where == "notebook":

@@ -235,7 +235,7 @@ def ray_mass(
     radii, n = threshold_radii(sweep, threshold), num_moved(model)
     sigma = make_reference(model, moved_names(model), reference, build=build).sigma
     directions = (draw(seed, n) for seed in radii.seeds.tolist())
-    return log_mass_rays(radii.radius, directions, flatten(model), scale, sigma)
+    return log_mass_rays(radii.crossing, directions, flatten(model), scale, sigma)
 
 
 _COLUMNS = (

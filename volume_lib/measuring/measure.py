@@ -27,9 +27,10 @@ from volume_lib.problems.losses import PerSample
 from volume_lib.progress import Bar
 from volume_lib.rays.scaling import log_det
 from volume_lib.records import Sweep
-from volume_lib.sweep.run import budget_of, ray_records, rays_of, walk
+from volume_lib.sweep.evaluator import budget_of, rays_of
 from volume_lib.sweep.section import PerturbSettings
 from volume_lib.sweep.settings import SweepSettings
+from volume_lib.sweep.walk import walk
 
 _CHUNK_ELEMENTS = 2**22
 
@@ -49,6 +50,7 @@ def measure(
     acc_threshold: float | None = None,
     scaling: str = "filter",
     seed: int = 0,
+    xrtol_rest: float | None = None,
     device: str = "auto",
     memory_budget: float | None = None,
     progress: bool = True,
@@ -76,6 +78,8 @@ def measure(
         accuracy: ``"auto"`` (what goes with the loss) or a function ``(outputs, y) → (N,)``, 0 to 1.
         acc_threshold: also measure the region in which the accuracy stays at this or above.
         scaling: ``"filter"``, ``"none"`` or ``"curvature"`` (see :mod:`volume_lib.rays.scaling`).
+        xrtol_rest: how precise the radii of directions are that no estimate can depend on; default a
+            relative 1e-3; 1e-6 solves all alike (:mod:`volume_lib.search.carriers`).
         device: ``"auto"`` (a GPU if there is one), ``"cpu"``, ``"cuda"`` …
         memory_budget: bytes for directions and what goes with them; default a quarter of what is free.
             Samples that are mapped from a file do not count: they are read in chunks.
@@ -110,7 +114,7 @@ def measure(
         def settings(loss_thresholds: Sequence[float]) -> SweepSettings:
             asked = PerturbSettings.checked(
                 num_directions=directions, loss_thresholds=list(loss_thresholds), acc_threshold=acc_threshold,
-                scaling=scaling, perturbation_seed=seed,
+                scaling=scaling, perturbation_seed=seed, xrtol_rest=xrtol_rest,
             )  # fmt: skip
             return SweepSettings.of(asked)
 
@@ -222,11 +226,11 @@ class _Given:
         rays, limit = rays_of(
             self.problem, self.network, (self.x, self.y), group, settings, self.device, budget
         )
-        traces, norms = walk(rays, limit, settings, bar)
+        walked = walk(rays, limit, settings, bar)
         state = {name: _array(value) for name, value in self.model.state_dict().items()}
         made = []
-        for size, trace in zip(group, traces, strict=True):
-            records = ray_records(trace, settings.seeds, norms)
+        for k, size in enumerate(group):
+            records = walked.records(k, settings.seeds)
             made.append(
                 Sweep(
                     wiggle_results=records, additional_data=size - sizes[0],

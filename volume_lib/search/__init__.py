@@ -4,5 +4,10 @@ from volume_lib._lazy import lazy
 
 __getattr__, __all__ = lazy(
     __name__,
-    {"crossings": "Crossing Grid", "points": "Packed Points Target bracket", "prediction": "History"},
+    {
+        "carriers": "carriers",
+        "crossings": "Crossing Grid",
+        "points": "Packed Points Target bracket",
+        "prediction": "History",
+    },
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -38,6 +39,15 @@ class Points:
         """The one ray of a sweep's file, ``D = 1``."""
         arrays = [np.asarray(ray[name], dtype=np.float64)[None] for name in ("coefficients", "loss", "accs")]
         return cls(*arrays, filled=np.array([arrays[0].shape[1]]))
+
+    @classmethod
+    def of_rays(cls, rays: Sequence[np.ndarray]) -> Points:
+        """Rays as :meth:`Packed.rays` has them: ``(3, P)`` each."""
+        filled = np.array([ray.shape[1] for ray in rays])
+        arrays = np.full((3, len(rays), filled.max() + 8), np.nan)
+        for row, ray in enumerate(rays):
+            arrays[:, row, : filled[row]] = ray
+        return cls(*arrays, filled=filled)
 
     def add(self, rows: np.ndarray, coefficients: np.ndarray, losses: np.ndarray, accs: np.ndarray) -> None:
         """Add one point to each of the given rows."""

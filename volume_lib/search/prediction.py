@@ -97,6 +97,7 @@ class History:
 
     def __init__(self) -> None:
         self.ladder_start: float | None = None
+        self.latest: dict[tuple, np.ndarray] = {}
         self._past: dict[tuple, np.ndarray] = {}
         self._at_zero: dict[tuple[int, int], tuple[np.ndarray, np.ndarray]] = {}
 
@@ -109,7 +110,8 @@ class History:
         return self._at_zero[landscape, stride]
 
     def learn(self, batch: dict[tuple, np.ndarray]) -> None:
-        """Take what was found in a solved batch: arrays ``(D,)`` by name."""
+        """Take what was found in a solved batch, which :attr:`latest` then is: arrays ``(D,)`` by name."""
+        self.latest = batch
         for name, values in batch.items():
             self._past[name] = np.concatenate([self._past.get(name, values[:0]), values])[-self.KEEP :]
         roots = [values for (kind, *_), values in self._past.items() if kind == "root"]

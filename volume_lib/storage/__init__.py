@@ -19,6 +19,7 @@ from volume_lib.storage.files import atomic_write, remove_temporary_files, write
 from volume_lib.storage.masses import list_masses, load_masses, mass_path, mass_state_path, save_masses
 from volume_lib.storage.models import load_dataset, load_model, load_models_and_data, save_dataset, save_model
 from volume_lib.storage.outputs import list_outputs
+from volume_lib.storage.partials import Partial, load_partials, remove_partials, save_partial
 from volume_lib.storage.paths import (
     ACCURACY_NOTEBOOK,
     CUTOFF_NOTEBOOK,
@@ -36,6 +37,7 @@ from volume_lib.storage.paths import (
     list_runs,
     list_sweeps,
     model_path,
+    partial_dir,
     results_dir,
     results_path,
     run_name,
@@ -67,6 +69,7 @@ __all__ = [
     "SHARDS",
     "TRAIN_NOTEBOOK",
     "VOLUME_NOTEBOOK",
+    "Partial",
     "accuracies_path",
     "accuracies_weights",
     "analysis_dir",
@@ -86,6 +89,7 @@ __all__ = [
     "load_masses",
     "load_model",
     "load_models_and_data",
+    "load_partials",
     "load_results",
     "load_sweep",
     "load_sweeps",
@@ -93,6 +97,8 @@ __all__ = [
     "mass_path",
     "mass_state_path",
     "model_path",
+    "partial_dir",
+    "remove_partials",
     "remove_temporary_files",
     "results_dir",
     "results_path",
@@ -102,6 +108,7 @@ __all__ = [
     "save_dataset",
     "save_masses",
     "save_model",
+    "save_partial",
     "save_results",
     "save_sweep",
     "save_test_accuracies",

@@ -11,6 +11,7 @@ from volume_lib.storage.archives import Refused, open_regular
 
 MODELS_AND_DATA = "models_and_data"
 SHARDS = ".shards"
+PARTIAL = ".partial"
 TRAIN_NOTEBOOK = "Train Low Test Models.ipynb"
 PERTURB_NOTEBOOK = "Random Perturbs.ipynb"
 VOLUME_NOTEBOOK = "Volume Estimation Pipeline.ipynb"
@@ -44,6 +45,11 @@ def shard_dir(run_dir: str | Path, index: int) -> Path:
     return Path(run_dir) / SHARDS / str(index)
 
 
+def partial_dir(run_dir: str | Path, dataset_type: str, key: str, value: int) -> Path:
+    """Where the sweep of one model keeps its batches until its files are whole."""
+    return Path(run_dir) / PARTIAL / _sweep_stem(dataset_type, key, value)
+
+
 def model_path(folder: str | Path, key: str, value: int) -> Path:
     """The file of the model whose ``key`` (``"additional"``, ``"batch_size"`` …) has ``value``."""
     return Path(folder) / f"model_{key}_{value}.pt"
@@ -56,8 +62,11 @@ def sweep_dir(run_dir: str | Path, dataset_type: str, level: int) -> Path:
 
 def sweep_path(run_dir: str | Path, dataset_type: str, level: int, key: str, value: int) -> Path:
     """The file of one model in the landscape of ``level``."""
-    stem = dataset_type if key == ADDITIONAL else key
-    return sweep_dir(run_dir, dataset_type, level) / f"{stem}_{value}.npz"
+    return sweep_dir(run_dir, dataset_type, level) / f"{_sweep_stem(dataset_type, key, value)}.npz"
+
+
+def _sweep_stem(dataset_type: str, key: str, value: int) -> str:
+    return f"{dataset_type if key == ADDITIONAL else key}_{value}"
 
 
 def results_dir(run_dir: str | Path, dataset_type: str, level: int, threshold: float) -> Path:

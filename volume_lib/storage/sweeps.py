@@ -115,6 +115,8 @@ def _ray(path: Path, name: str, ray: Any) -> dict[str, Any]:
     schema.check(path, ray, _RAY_NUMBERS, PERTURB_NOTEBOOK, f"{name} ")
     for axis in _AXES:
         ray[axis] = _numbers(path, f"{name} {axis}", ray[axis])
+    if "resolution" in ray:
+        ray["resolution"] = _numbers(path, f"{name} resolution", ray["resolution"])
     lengths = {len(ray[axis]) for axis in _AXES}
     if len(lengths) != 1 or not min(lengths):
         raise InputError(

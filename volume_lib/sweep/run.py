@@ -7,15 +7,12 @@ drawn again from their seeds whenever they are needed: only what the files hold 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import psutil
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from volume_lib import storage
 from volume_lib.devices import resolve_device, torch_defaults
@@ -23,21 +20,16 @@ from volume_lib.errors import InputError
 from volume_lib.problems.base import Problem
 from volume_lib.problems.provenance import level_digest, problem_digest
 from volume_lib.progress import Bar
-from volume_lib.rays.directions import draw_batch, norms
-from volume_lib.rays.fast import FastRays
-from volume_lib.rays.losses import PlainRays
-from volume_lib.rays.scaling import compute_scale, log_det
+from volume_lib.rays.scaling import log_det
 from volume_lib.records import Dataset, Sweep, TrainedModel
 from volume_lib.search.crossings import Crossing, Grid
-from volume_lib.search.points import Packed, Points, Target, bracket
-from volume_lib.search.prediction import History
 from volume_lib.section import takes
 from volume_lib.sweep.check import check_models, storable
+from volume_lib.sweep.done import are_done, batches_made_from
+from volume_lib.sweep.evaluator import open_rays
 from volume_lib.sweep.section import PerturbSettings
 from volume_lib.sweep.settings import SweepSettings
-
-FIRST_BATCH, LARGEST_BATCH = 8, 256
-"""Directions solved together: few at first, to learn from them, then as many as memory allows."""
+from volume_lib.sweep.walk import Keep, walk
 
 
 @torch_defaults()
@@ -54,8 +46,9 @@ def run_sweep(
     """Evaluate all models along random rays in all landscapes and write one file for each pair.
 
     A model whose files are all there, written with the same settings from the same weights, samples and loss,
-    is passed over: an interrupted sweep resumes at the first model that is not complete. Files of older
-    versions do not name samples and loss: there the loss of the minimum itself must agree.
+    is passed over, and of a model that was interrupted the batches of directions that were done: what is lost
+    is the batch in hand. Files of older versions do not name samples and loss: there the loss of the minimum
+    itself must agree.
 
     Args:
         problem: gives the per-sample loss and accuracy.
@@ -65,12 +58,14 @@ def run_sweep(
             same for every model.
         loss_thresholds: losses whose first crossing is searched on every ray (0.1).
         acc_threshold: if given, the first coefficient with an accuracy below it is searched too.
-        search: ``"crossing"`` (solve, to a relative 1e-6), ``"grid"`` (the plain procedure: 100
-            coefficients), or a :class:`Crossing` or :class:`Grid` of your own.
+        search: ``"crossing"`` (solve, to a relative 1e-6 where a mean can depend on it), ``"grid"`` (the
+            plain procedure: 100 coefficients), or a :class:`Crossing` or :class:`Grid` of your own.
         scaling: ``"filter"``, ``"none"`` or ``"curvature"`` (see :mod:`volume_lib.rays.scaling`).
         landscape_levels: landscapes to evaluate; default all ``dataset_quantities``.
         all_pairs: also evaluate models in landscapes of more data than they were trained on.
         max_coefficient: the largest coefficient tried; default 1 for the grid, 1000 for the crossing search.
+        xrtol_rest: the relative width of the brackets of rays that cannot carry a mean (see
+            :mod:`volume_lib.search.carriers`); default 1e-3; 1e-6 solves all alike.
         device: ``"auto"`` (a GPU if there is one), ``"cpu"``, ``"cuda"``, ``"cuda:1"`` …
         memory_budget: bytes for directions and their intermediate results; default a quarter of what is free.
 
@@ -102,17 +97,22 @@ def run_sweep(
             files = _files(run_dir, dataset, trained, own)
             bar.set_description(f"{trained.key} {trained.value}")
             made_from = {level: (digests[level], loss_digest) for level in own}
-            if _are_done(files, wanted, problem, trained, dataset, made_from):
+            partials = storage.partial_dir(run_dir, dataset.dataset_type, trained.key, trained.value)
+            if are_done(files, wanted, problem, trained, dataset, made_from):
                 bar.skip(len(wanted.seeds) * (dataset.base_data_size + own[-1]))
                 told = "there already"
             else:
                 if all(trained is not other for other in fresh):
                     check_models(problem, [trained], dataset, wanted.loss_thresholds, device)
-                sweeps = sweep_model(problem, trained, dataset, own, wanted, device, asked.memory_budget, bar)
+                keep = Keep(partials, batches_made_from(wanted, trained, made_from, device))
+                sweeps = sweep_model(
+                    problem, trained, dataset, own, wanted, device, asked.memory_budget, bar, keep
+                )
                 for path, sweep in zip(files, sweeps, strict=True):
                     sweep.samples_digest, sweep.problem_digest = made_from[sweep.additional_data]
                     storage.save_sweep(path, sweep)
                 told = f"{len(wanted.seeds):,} directions"
+            storage.remove_partials(partials)
             where = "1 landscape" if len(own) == 1 else f"{len(own)} landscapes"
             bar.say(f"{trained.key} {trained.value}: {told}, in {where}")
             paths += files
@@ -160,97 +160,19 @@ def sweep_model(
     device: torch.device,
     memory_budget: float | None = None,
     bar: Bar | None = None,
+    keep: Keep | None = None,
 ) -> Iterator[Sweep]:
     """Sweep one model through its landscapes; yields one :class:`Sweep` for each level, in order.
 
     The records are yielded one by one, so that only one is ever in memory beside the raw numbers.
     """
     rays, limit = open_rays(problem, trained, dataset, levels, settings, device, memory_budget)
-    traces, all_norms = walk(rays, limit, settings, bar)
+    walked = walk(rays, limit, settings, bar, keep)
     scale = rays.scale
     del rays  # its loaded directions make room for the records
-    for level, trace in zip(levels, traces, strict=True):
-        yield _record(problem, trained, dataset, level, settings, scale, trace, all_norms)
-        trace.clear()
-
-
-def open_rays(
-    problem: Problem,
-    trained: TrainedModel,
-    dataset: Dataset,
-    levels: Sequence[int],
-    settings: SweepSettings,
-    device: torch.device,
-    memory_budget: float | None = None,
-) -> tuple[PlainRays | FastRays, int]:
-    """The evaluator that the search wants, and how many directions may be loaded into it together."""
-    x, y = dataset.upto(levels[-1])
-    sizes = [dataset.base_data_size + level for level in levels]
-    own = dataset.upto(min(trained.additional_data, len(dataset.x_additional)))
-    return rays_of(problem, trained.model, (x, y), sizes, settings, device, memory_budget, own)
-
-
-def rays_of(
-    problem: Problem,
-    model: nn.Module,
-    samples: tuple[Tensor, Tensor],
-    sizes: Sequence[int],
-    settings: SweepSettings,
-    device: torch.device,
-    memory_budget: float | None = None,
-    own: tuple[Tensor, Tensor] | None = None,
-) -> tuple[PlainRays | FastRays, int]:
-    """:func:`open_rays` of any network: ``samples`` are inputs and targets of the largest of the nested
-    landscapes ``sizes``; ``own`` those that a scaling by curvature is to fit, if other than these."""
-    x, y = samples
-    scale = compute_scale(settings.scaling, model, problem, *(own or samples))
-    budget = budget_of(memory_budget, device)
-    if isinstance(settings.search, Grid):
-        rays = PlainRays(problem, model, x, y, sizes, scale, device, settings.loss_thresholds)
-        return rays, min(LARGEST_BATCH, 1 + int(budget // (8 * len(scale))))
-    rays = FastRays(problem, model, x, y, sizes, scale, device, budget, thresholds=settings.loss_thresholds)
-    return rays, min(LARGEST_BATCH, rays.max_rows)
-
-
-def walk(
-    rays: PlainRays | FastRays, limit: int, settings: SweepSettings, bar: Bar | None = None
-) -> tuple[list[list[Packed]], list[float]]:
-    """Trace all directions, ``limit`` at a time.
-
-    Returns:
-        ``(traces, norms)``: for each landscape the rays of every batch; and the norms of the unscaled
-        directions.
-    """
-    traces: list[list[Packed]] = [[] for _ in rays.sizes]
-    all_norms: list[float] = []
-    history = History()
-    for seeds in _batches(settings.seeds, limit):
-        directions = draw_batch(seeds, len(rays.theta))
-        rays.load(directions)
-        batch_norms = norms(directions).numpy()
-        points = settings.search.trace(rays, settings.targets, history)
-        for k, landscape in enumerate(points):
-            traces[k].append(landscape.packed())
-        all_norms += batch_norms.tolist()
-        if bar is not None:
-            bar.update(len(seeds) * rays.sizes[-1])
-            bar.set_postfix_str(_spread(points[-1], settings.targets[0], batch_norms))
-    return traces, all_norms
-
-
-def ray_records(trace: list[Packed], seeds: range, all_norms: list[float]) -> list[dict[str, Any]]:
-    """One landscape's rays, as :func:`walk` traced them, as :class:`~volume_lib.records.Sweep` holds them."""
-    points = (ray for batch in trace for ray in batch.rays())
-    return [
-        {
-            "loss": loss,
-            "coefficients": coefficients,
-            "accs": accs,
-            "perturbation_seed": seed,
-            "perturbation_norm": norm,
-        }
-        for (coefficients, loss, accs), seed, norm in zip(points, seeds, all_norms, strict=True)
-    ]
+    for k, level in enumerate(levels):
+        records = walked.records(k, settings.seeds)
+        yield _record(problem, trained, dataset, level, settings, scale, records)
 
 
 def _record(
@@ -260,11 +182,10 @@ def _record(
     level: int,
     settings: SweepSettings,
     scale: Tensor,
-    trace: list[Packed],
-    all_norms: list[float],
+    records: list[dict[str, Any]],
 ) -> Sweep:
     return Sweep(
-        wiggle_results=ray_records(trace, settings.seeds, all_norms),
+        wiggle_results=records,
         additional_data=level,
         model_trained_data=trained.additional_data,
         dataset_type=dataset.dataset_type,
@@ -285,76 +206,7 @@ def _record(
     )
 
 
-def budget_of(memory_budget: float | None, device: torch.device) -> float:
-    """Bytes that a sweep may take: as many as are given, else a quarter of what is free."""
-    if memory_budget is not None:
-        return memory_budget
-    free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else psutil.virtual_memory().available
-    return free / 4
-
-
-def _batches(seeds: range, limit: int) -> Iterator[range]:
-    start, size = 0, FIRST_BATCH
-    while start < len(seeds):
-        size = min(size, limit)
-        yield seeds[start : start + size]
-        start, size = start + size, size * 4
-
-
-def _spread(points: Points, target: Target, batch_norms: np.ndarray) -> str:
-    """Threshold radii of the batch just done, in the largest landscape: median and range."""
-    _, hi = bracket(points, np.arange(len(batch_norms)), target)
-    radii = (hi * batch_norms)[np.isfinite(hi)]
-    if not len(radii):
-        return f"no ray crossed {target.value:g}"
-    return f"radius at {target.value:g}: {np.median(radii):.4g} ({radii.min():.4g} to {radii.max():.4g})"
-
-
 def _progress(plan, dataset: Dataset, num_directions: int) -> Bar:
     """A bar whose unit is one ray through one sample: what the time is proportional to."""
     total = sum(num_directions * (dataset.base_data_size + levels[-1]) for _, levels in plan)
     return Bar(total=total, unit="sample·ray", unit_scale=True)
-
-
-def _are_done(
-    paths: Sequence[Path],
-    settings: SweepSettings,
-    problem: Problem,
-    trained: TrainedModel,
-    dataset: Dataset,
-    made_from: dict[int, tuple[str, str]],
-) -> bool:
-    """Whether a model's files are all there, made with these settings, weights, samples and loss."""
-    if not all(path.exists() for path in paths):
-        return False
-    try:
-        sweeps = [storage.load_sweep(path) for path in paths]
-    except InputError:
-        return False  # damaged, or not a sweep: written again
-    for sweep, origin in zip(sweeps, made_from.values(), strict=True):
-        said = (sweep.samples_digest, sweep.problem_digest)
-        if not settings.wrote(sweep, trained) or any(
-            a not in ("", b) for a, b in zip(said, origin, strict=True)
-        ):
-            return False
-    if all(sweep.samples_digest and sweep.problem_digest for sweep in sweeps):
-        return True
-    losses = _losses_at_zero(problem, trained, dataset, list(made_from))
-    return all(  # an older file does not say what made it
-        math.isclose(sweep.wiggle_results[0]["loss"][0], loss, rel_tol=1e-3, abs_tol=1e-6)
-        for sweep, loss in zip(sweeps, losses, strict=True)
-    )
-
-
-def _losses_at_zero(
-    problem: Problem, trained: TrainedModel, dataset: Dataset, levels: Sequence[int], chunk: int = 1000
-) -> list[float]:
-    """The minimum's own loss in each landscape: what every ray of its files must begin with."""
-    x, y = dataset.upto(max(levels))
-    with torch.no_grad():
-        parts = [
-            problem.per_sample_loss(trained.model(x[i : i + chunk].clone()), y[i : i + chunk]).double()
-            for i in range(0, len(x), chunk)
-        ]
-    losses = torch.cat(parts)
-    return [losses[: dataset.base_data_size + level].mean().item() for level in levels]

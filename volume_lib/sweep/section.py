@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from volume_lib.section import Count, Levels, Natural, Positive, Section, Share, Thresholds
 
@@ -24,6 +24,7 @@ class PerturbSettings(Section):
     landscape_levels: Levels | None = None
     all_pairs: bool = False
     max_coefficient: Positive | None = None
+    xrtol_rest: Annotated[Positive, Field(ge=1e-6, le=0.1)] | None = None
     device: str = "auto"
     memory_budget: Positive | None = None
 

@@ -30,18 +30,18 @@ class SweepSettings:
         """What is asked for, with the search that its name stands for, or with ``search`` instead.
 
         Raises:
-            InputError: a search of one's own, and a ``max_coefficient`` beside it.
+            InputError: a search of one's own, and a ``max_coefficient`` or ``xrtol_rest`` beside it.
         """
-        if search is not None and asked.max_coefficient is not None:
-            raise InputError(
-                f"max_coefficient: the search given has its own; got {asked.max_coefficient} beside it"
-            )
+        for name in ("max_coefficient", "xrtol_rest"):
+            value = getattr(asked, name)
+            if search is not None and value is not None:
+                raise InputError(f"{name}: the search given has its own; got {value} beside it")
         first = asked.perturbation_seed
         return cls(
             seeds=range(first, first + asked.num_directions),
             loss_thresholds=tuple(sorted(asked.loss_thresholds)),
             acc_threshold=asked.acc_threshold,
-            search=search or _search(asked.search, asked.max_coefficient),
+            search=search or _search(asked.search, asked.max_coefficient, asked.xrtol_rest),
             scaling=asked.scaling,
         )
 
@@ -65,11 +65,12 @@ class SweepSettings:
             and sweep.num_params == num_moved(trained.model)
             and sweep.state_dict.keys() == weights.keys()
             and all(np.array_equal(sweep.state_dict[name], weights[name]) for name in weights)
-            and all(self.search.made(ray, self.targets) for ray in sweep.wiggle_results)
+            and self.search.made(sweep.wiggle_results, self.targets, sweep.num_params)
         )
 
 
-def _search(name: str, max_coefficient: float | None) -> Crossing | Grid:
+def _search(name: str, max_coefficient: float | None, xrtol_rest: float | None) -> Crossing | Grid:
     if name == "grid":
         return Grid(tuple((max_coefficient or 1.0) * c for c in Grid().coefficients))
-    return Crossing() if max_coefficient is None else Crossing(max_coefficient=max_coefficient)
+    given = {"max_coefficient": max_coefficient, "xrtol_rest": xrtol_rest}
+    return Crossing(**{key: value for key, value in given.items() if value is not None})

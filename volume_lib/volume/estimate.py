@@ -39,6 +39,9 @@ from volume_lib.thresholds import above, below, check_thresholds
 from volume_lib.volume import diagnostics
 from volume_lib.volume.section import VolumeSettings
 
+NARROW = 2e-3
+"""Relative width of brackets that are taken for a stretch of a smooth curve."""
+
 
 @dataclass(frozen=True)
 class Radii:
@@ -47,6 +50,9 @@ class Radii:
     ``radius`` (D,): the first coefficient above the threshold times the norm of the unscaled direction;
     0 where the minimum itself is above the threshold.
     ``lower`` (D,): the same for the coefficient before it, so that the crossing lies in [lower, radius].
+    ``crossing`` (D,): where between the two the loss reaches the threshold, by interpolation of its logarithm
+    where they are closer than :data:`NARROW`, else ``radius``. It decides nothing but which of two rays of
+    different minima reaches further, when both are known to 1e-3.
     ``censored`` (D,) bool: never crossed; ``radius`` and ``lower`` are both the largest radius tried, a
     lower bound.
     ``seeds`` (D,) int64: the directions' perturbation seeds.
@@ -54,6 +60,7 @@ class Radii:
 
     radius: np.ndarray
     lower: np.ndarray
+    crossing: np.ndarray
     censored: np.ndarray
     seeds: np.ndarray
 
@@ -71,7 +78,7 @@ def threshold_radii(
         raise TypeError("threshold_radii takes one of loss_threshold and acc_threshold")
     check_thresholds(loss_threshold, acc_threshold)
     num_directions = len(sweep.wiggle_results)
-    radius, lower = np.empty(num_directions), np.empty(num_directions)
+    radius, lower, crossing = np.empty((3, num_directions))
     censored = np.zeros(num_directions, dtype=bool)
     seeds = np.empty(num_directions, dtype=np.int64)
     for i, ray in enumerate(sweep.wiggle_results):
@@ -86,8 +93,25 @@ def threshold_radii(
         norm = float(ray["perturbation_norm"])
         radius[i] = float(ray["coefficients"][upper_index]) * norm
         lower[i] = float(ray["coefficients"][lower_index]) * norm
+        crossing[i] = radius[i]
+        if loss_threshold is not None and lower_index < upper_index:
+            losses = float(ray["loss"][lower_index]), float(ray["loss"][upper_index])
+            crossing[i] = _between(lower[i], radius[i], losses, loss_threshold)
         seeds[i] = int(ray["perturbation_seed"])
-    return Radii(radius, lower, censored, seeds)
+    return Radii(radius, lower, crossing, censored, seeds)
+
+
+def _between(lower: float, upper: float, losses: tuple[float, float], threshold: float) -> float:
+    """Where the loss reaches the threshold, its logarithm being linear in that of the radius.
+
+    That is off by ``|d²(log r)/d(log loss)²|/8`` times the square of the losses' log ratio: by less than 1e-6
+    for brackets of 1e-3. ``upper`` where it says nothing: far ends, a loss of 0, NaN or infinity.
+    """
+    below_it, above_it = losses
+    if not lower > 0 or upper > lower * (1 + NARROW) or not 0 < below_it < above_it < math.inf:
+        return upper
+    share = math.log(threshold / below_it) / math.log(above_it / below_it)
+    return min(upper, lower * (upper / lower) ** share)
 
 
 def log_mean_power(radii: np.ndarray, n: int) -> float:
@@ -158,7 +182,7 @@ def estimate_volumes(
     levels = [int(sweep.model_trained_data) for sweep in sweeps]
     by_loss = _measure(sweeps, radii, asked.bootstrap, seed)
     values = by_loss["log_exp_r_n_values"]
-    powers = [_log_powers(found.radius, n) for found in radii]
+    powers = [_log_powers(found.crossing, n) for found in radii]
     same_largest, same_order = diagnostics.rank_probabilities(powers, sizes, seed=seed)
     by_radius = diagnostics.rank_probabilities(powers, sizes, by_largest=True, seed=seed)
     tops = [np.argsort(-found.radius, kind="stable")[: asked.top_k] for found in radii]
