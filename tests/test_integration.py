@@ -1,6 +1,8 @@
 """The log mass by integration, against masses that are known exactly."""
 
 import math
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -9,7 +11,7 @@ from scipy.stats import ncx2
 from torch import nn
 
 from volume_lib.errors import InputError
-from volume_lib.integration import integrate, make_reference
+from volume_lib.integration import Options, integrate, make_reference
 
 X, Y = torch.zeros(1, 1), torch.zeros(1)
 
@@ -147,3 +149,41 @@ def test_logistic_regression_against_direct_draws_of_the_reference():
     assert found.interval[0] <= math.log(share) <= found.interval[1]
     assert abs(found.log_mass - math.log(share)) < 0.6
     assert found.visible_share == 1  # a convex loss: every straight line stays inside
+
+
+def test_options_and_preconditioner_together_are_refused():
+    with pytest.raises(InputError, match="options"):
+        run(Point(torch.zeros(3)), preconditioner="width", options=Options())
+
+
+_MEMORY = r"""
+import re, sys, torch
+from torch import nn
+from volume_lib.integration import integrate
+class Point(nn.Module):
+    def __init__(self, n):
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(n))
+    def forward(self, x):
+        return self.weight.expand(len(x), -1)
+    def stacked_forward(self, named, x):
+        return named["weight"].expand(-1, x.shape[1], -1)
+def go(n, gradients):
+    integrate(Point(n), torch.zeros(1, 1), torch.zeros(1), loss=lambda o, y: 0.5 * o.square().sum(-1),
+              threshold=0.5 * n, reference=1.0, region="connected", chains=4, gradients=gradients,
+              progress=False, parameters=None)
+    return 1024 * int(re.search(r"VmHWM:\s+(\d+)", open("/proc/self/status").read())[1])
+n = int(sys.argv[1])
+before = go(1000, 3000)
+print((go(n, int(sys.argv[2])) - before) / (4 * n))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads the peak from /proc")
+def test_memory_is_the_stated_multiple_of_the_parameters_however_long_it_goes_on():
+    """Numbers of float32 per parameter, of a process of its own: at most 30 for each of the 4 chains, and
+    80."""
+    done = subprocess.run(
+        [sys.executable, "-c", _MEMORY, "300000", "4000"], capture_output=True, text=True, check=True
+    )
+    assert 10 < float(done.stdout) <= 30 * 4 + 80

@@ -60,9 +60,10 @@ def adapt(
     """Warm up at ``point`` and learn there; hand back the chains, the stiffness to carry on, and
     settings to freeze with the gradients spent."""
     metric = metric_at(point, stiffness, prior)
-    spent, log_size, gradients, positions = 0, math.log(size), [], []
+    spent, log_size = 0, math.log(size)
     halves = 2 if moves >= 8 else 1
     for _ in range(halves):
+        seen = Spread(state.position)
         for move in range(moves // halves):
             size = min(LONGEST, math.exp(log_size))
             state, info = step(
@@ -80,31 +81,49 @@ def adapt(
             rate = 0.5 if move < 4 else 0.2
             log_size += rate * (float(info.acceptance.mean()) - ACCEPT)
             log_size = min(max(log_size, math.log(1e-4)), math.log(LONGEST))
-            positions.append(state.position)
-            gradients.append(state.gradient)
-        stiffness = learn(point, prior, stiffness, torch.cat(positions), torch.cat(gradients), preconditioner)
+            seen.add(state, prior, point)
+        stiffness = learn(point, stiffness, seen, preconditioner)
         metric = metric_at(point, stiffness, prior)
-        positions, gradients = [], []
     return state, stiffness, Settings(metric, min(LONGEST, math.exp(log_size)), angle), spent
 
 
-def learn(
-    point: Point,
-    prior: Prior,
-    stiffness: Tensor,
-    positions: Tensor,
-    gradients: Tensor,
-    preconditioner: str,
-) -> Tensor:
-    """What positions and gradients (G, n) of some samples at ``point`` add to what was known."""
+class Spread:
+    """Variances (n,) of positions and of forces over samples that come and go: their number costs no
+    memory."""
+
+    def __init__(self, like: Tensor) -> None:
+        self.count = 0
+        self._means = [torch.zeros_like(like[0]) for _ in range(2)]
+        self._squares = [torch.zeros_like(like[0]) for _ in range(2)]
+
+    def add(self, state: State, prior: Prior, point: Point) -> None:
+        """Take in all chains of ``state``."""
+        rows = len(state.position)
+        for i, values in enumerate((state.position, force(state, prior, point))):
+            mean = values.mean(0)
+            apart = mean - self._means[i]
+            share = rows / (self.count + rows)
+            self._squares[i] += rows * values.var(0, unbiased=False) + apart.square() * (self.count * share)
+            self._means[i] += apart * share
+        self.count += rows
+
+    @property
+    def positions(self) -> Tensor:
+        return self._squares[0] / self.count
+
+    @property
+    def forces(self) -> Tensor:
+        return self._squares[1] / self.count
+
+
+def learn(point: Point, stiffness: Tensor, seen: Spread, preconditioner: str) -> Tensor:
+    """What the samples ``seen`` at ``point`` add to what was known."""
     if not point.beta:
         return stiffness
-    count, kappa = len(positions), point.k + 1
-    wide = positions.var(0, unbiased=False).clamp_min(1e-30)
-    precision = 1 / wide
+    count, kappa = seen.count, point.k + 1
+    precision = 1 / seen.positions.clamp_min(1e-30)
     if preconditioner == "fisher":
-        slopes = force(State(positions, gradients[:, 0], gradients), prior, point)
-        precision = (precision * slopes.var(0, unbiased=False)).sqrt()
+        precision = (precision * seen.forces).sqrt()
     before = kappa + point.beta * stiffness
     weight = count / (count + _TRUST)
     blended = torch.exp(weight * precision.clamp_min(1e-30).log() + (1 - weight) * before.log())

@@ -1,0 +1,81 @@
+"""What an integration leaves behind, so that it can go on: plain containers, in a record or a file."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from volume_lib.errors import InputError
+from volume_lib.integration.record import Mass
+from volume_lib.integration.run import Walk
+from volume_lib.storage.files import atomic_write
+
+EVERY = 15.0
+"""Seconds between two writes of the file, at least, and 20 times as long as the last write took."""
+
+
+class Keeper:
+    """Writes the state to ``file`` (None: nowhere) now and then, so that little is lost and little is
+    written."""
+
+    def __init__(self, file: Path | None) -> None:
+        self.file, self.cost, self.last = file, 0.0, time.monotonic()
+
+    def __call__(self, walk: Walk, identity: dict[str, Any], generator: torch.Generator, now: bool) -> None:
+        began = time.monotonic()
+        if self.file is None or not (now or began - self.last > max(EVERY, 20 * self.cost)):
+            return
+        with atomic_write(self.file, durable=False) as temporary:
+            torch.save(state_of(walk, identity, generator), temporary)
+        self.last = time.monotonic()
+        self.cost = self.last - began
+
+
+def state_of(walk: Walk, identity: dict[str, Any], generator: torch.Generator) -> dict[str, Any]:
+    """Plain containers, tensors and numbers: ``torch.load(weights_only=True)`` reads it back."""
+    held = {}
+    for key, value in vars(walk).items():
+        if isinstance(value, np.ndarray):
+            value = torch.from_numpy(value.copy())
+        elif key in ("forward", "backward"):
+            value = [torch.from_numpy(part) for part in value]
+        held[key] = _plain(value)
+    return {"walk": held, "identity": identity, "generator": generator.get_state()}
+
+
+def _plain(value: Any) -> Any:
+    """Numbers of numpy as Python's own, which a safe reader takes."""
+    if isinstance(value, dict):
+        return {key: _plain(part) for key, part in value.items()}
+    if isinstance(value, (list, tuple)):
+        return type(value)(_plain(part) for part in value)
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def load(resume: Any, identity: dict[str, Any], generator: torch.Generator, place) -> Walk | None:
+    if isinstance(resume, (str, Path)):
+        if not Path(resume).exists():
+            return None
+        try:
+            state = torch.load(resume, weights_only=True, map_location=place)
+        except Exception as error:
+            raise InputError(
+                f"resume {resume}: is no file of an integration ({type(error).__name__})"
+            ) from error
+    else:
+        state = resume.state if isinstance(resume, Mass) else resume
+    if state is None:
+        return None
+    for key, value in identity.items():
+        if state["identity"].get(key) != value:
+            raise InputError(f"resume: was measured with {key} {state['identity'].get(key)}, not {value}")
+    held = dict(state["walk"])
+    held["log_kappa"] = held["log_kappa"].cpu().numpy()
+    for key in ("forward", "backward"):
+        held[key] = [part.cpu().numpy() for part in held[key]]
+    generator.set_state(state["generator"].cpu())
+    return Walk(**held)
