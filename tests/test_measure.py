@@ -540,3 +540,45 @@ def test_integrate_measures_the_same_region():
     exact = math.log(0.5 * (math.erf(3 / math.sqrt(2)) + math.erf(1 / math.sqrt(2))))  # −1 < w < 3 of N(0, 1)
     assert volume.mass is mass and mass.log_mass == pytest.approx(exact, abs=0.15)
     assert "log mass" in str(volume)
+
+
+# --- what the numbers assume is asked before the first direction
+
+
+class _Odd(nn.Module):
+    def __init__(self, how):
+        super().__init__()
+        self.how, self.layer = how, nn.Linear(3, 2)
+
+    def forward(self, x):
+        if self.how == "in place":
+            x = x.sub_(0.1).add_(0.05)
+        noise = torch.randn(len(x), 2) if self.how == "noise" else 0.0
+        return self.layer(x) + noise
+
+
+def test_a_loss_that_differs_from_call_to_call_is_refused():
+    x, y = torch.randn(8, 3), torch.randint(0, 2, (8,))
+    with pytest.raises(InputError, match="twice"):
+        measure(_Odd("noise"), x, y, threshold=5.0, directions=2, progress=False)
+
+
+def test_inputs_that_forward_changes_are_safe_and_it_is_said():
+    x, y = torch.randn(8, 3), torch.randint(0, 2, (8,))
+    kept, model, plain = x.clone(), _Odd("in place"), _Odd("")
+    plain.load_state_dict(model.state_dict())
+    found = measure(model, x, y, threshold=5.0, directions=4, progress=False)
+    assert torch.equal(x, kept)
+    right = measure(plain, kept - 0.05, y, threshold=5.0, directions=4, progress=False)
+    assert found.log_volume == pytest.approx(right.log_volume, abs=1e-4)
+    assert any("change" in note for note in found.notes)
+
+
+def test_parameters_that_are_not_numbers_are_refused():
+    model = _Odd("")
+    with torch.no_grad():
+        model.layer.weight[0, 0] = math.nan
+    with pytest.raises(InputError, match=r"layer\.weight|NaN|not numbers"):
+        measure(
+            model, torch.randn(8, 3), torch.randint(0, 2, (8,)), threshold=5.0, directions=2, progress=False
+        )

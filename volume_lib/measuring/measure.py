@@ -22,7 +22,8 @@ from volume_lib.measuring.network import (
     precision,
 )
 from volume_lib.measuring.record import Source, Volume, volumes_of
-from volume_lib.parameters import Choice, copied
+from volume_lib.parameters import Choice, copied, moved_names
+from volume_lib.preflight import preflight
 from volume_lib.problems.losses import PerSample
 from volume_lib.progress import Bar
 from volume_lib.rays.scaling import log_det
@@ -119,6 +120,7 @@ def measure(
             return SweepSettings.of(asked)
 
         settings(rises or thresholds)
+        given.ask(() if rises else thresholds)
         if rises is None:
             asked = {size: [("threshold", value, value) for value in thresholds] for size in sizes}
             groups = [sizes]
@@ -175,9 +177,21 @@ class _Given:
         self.model = model
         self.facts = {"loss_name": name, "model": model, "notes": notes, "has_accuracy": accurate is not None}
 
+    def ask(self, thresholds: Sequence[float]) -> None:
+        """What the numbers assume, asked of a few samples; what a user may not count on becomes a note.
+
+        Raises InputError where the network or the loss cannot be measured.
+        """
+        accuracy = self.problem.correct if self.facts["has_accuracy"] else None
+        answers = preflight(
+            self.network, self.x, self.y, loss=self.problem.per_sample_loss, accuracy=accuracy,
+            thresholds=thresholds, device=self.device, moved=moved_names(self.model),
+        )  # fmt: skip
+        self.facts["notes"] = [*self.facts["notes"], *answers.notes]
+
     def _outputs(self, part: slice, network: nn.Module | None = None) -> Any:
-        with torch.no_grad():
-            return (network or self.network)(self.x[part].to(self.device))
+        with torch.no_grad():  # a copy, as a network may change what it is given
+            return (network or self.network)(self.x[part].to(self.device, copy=True))
 
     def _chunks(self) -> list[slice]:
         widest = [1]
