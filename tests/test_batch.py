@@ -547,7 +547,10 @@ def test_a_sharded_sweep_has_the_radii_of_a_whole_one(tmp_path):
         merged = storage.load_sweep(job.folder / path.relative_to(whole))
         one, other = threshold_radii(merged, 0.1), threshold_radii(storage.load_sweep(path), 0.1)
         np.testing.assert_array_equal(one.seeds, other.seeds)
-        np.testing.assert_allclose(one.radius, other.radius, rtol=3e-6)
+        # of rays that no estimate depends on, each part has its own bracket; the crossing lies in both
+        np.testing.assert_allclose(one.crossing, other.crossing, rtol=5e-6)
+        assert (one.lower <= other.radius).all() and (other.lower <= one.radius).all()
+        np.testing.assert_allclose(one.radius.max(), other.radius.max(), rtol=3e-6)
     before = {path: path.stat().st_mtime_ns for path in job.folder.rglob("*.npz")}
     run_sweep(problem, models, dataset, job.folder, **parameters)  # what the notebook does: it is all there
     assert before == {path: path.stat().st_mtime_ns for path in job.folder.rglob("*.npz")}
