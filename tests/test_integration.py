@@ -180,7 +180,7 @@ print((go(n, int(sys.argv[2])) - before) / (4 * n))
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads the peak from /proc")
-def test_memory_is_the_stated_multiple_of_the_parameters_however_long_it_goes_on():
+def test_memory_stays_within_the_stated_multiple_of_the_parameters():
     """Numbers of float32 per parameter, of a process of its own: at most 50 for each of the 4 chains, and
     80."""
     done = subprocess.run(
