@@ -277,13 +277,14 @@ def no_volume_words(values: np.ndarray) -> str:
 
 
 def failed_words(experiment: ExperimentResults) -> str:
-    """How many networks ended above the threshold, and how they count; empty where none did."""
+    """How many networks ended above the threshold, and how they count, in two lines that fit above a figure;
+    empty where none did."""
     count = len(experiment.failures)
     if not count:
         return ""
     networks = "1 network" if count == 1 else f"{count} networks"
     ways = {"no volume": "no volume", "leave out": "left out", "least volume": "counted as the least volume"}
-    return f"{networks} above the threshold after training: {ways[experiment.failed]}"
+    return f"{networks} above the threshold after training:\n{ways[experiment.failed]}"
 
 
 def title_words(
