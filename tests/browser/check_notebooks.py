@@ -40,6 +40,17 @@ def assert_clean(seen: Seen, *, all_cells: bool = True) -> None:
         assert image["shown"] and image["width"] > 50 and image["height"] > 50, image
 
 
+def assert_one_line(seen: Seen) -> None:
+    assert len(seen.errors) == 1 and len(seen.errors[0].strip().splitlines()) == 1, seen.errors
+
+
+def new_experiment(lab: Lab, name: str, sections: str) -> None:
+    """A swiss roll of one's own among the shipped experiments."""
+    folder = lab.root / "experiments" / "low_data" / name
+    folder.mkdir()
+    (folder / "experiment.yaml").write_text(f"problem: swiss_roll\n{sections}")
+
+
 @pytest.fixture(scope="module")
 def shots(request, tmp_path_factory) -> Path:
     return Path(request.config.getoption("--shots") or tmp_path_factory.mktemp("shots"))
@@ -102,13 +113,12 @@ def test_the_analysis_of_the_shipped_swiss_roll(lab):
 
 def test_a_batch_from_the_helper_notebooks(lab):
     """The notebooks of experiments/ on an experiment of one's own: make, run, again, propagate, clean."""
-    experiment = lab.root / "experiments" / "low_data" / "tiny"
-    experiment.mkdir()
-    (experiment / "experiment.yaml").write_text(
-        "problem: swiss_roll\n"
+    new_experiment(
+        lab,
+        "tiny",
         "runs: {model_seeds: [0, 1], data_seeds: [10, 11]}\n"
         "train: {epochs: 3000, base_data_size: 10, dataset_quantities: [0, 20]}\n"
-        "perturb: {num_directions: 40}\n"
+        "perturb: {num_directions: 40}\n",
     )
     for name, changes in {
         "make_dataset_notebooks": {},
@@ -138,15 +148,15 @@ def test_the_stop_button_by_hand(lab, step):
     lab.open(folder / f"{step}.ipynb")
     seen = lab.interrupt_in_the_middle()
     lab.shoot(f"stopped_{step.split()[0]}")
-    assert len(seen.errors) == 1 and len(seen.errors[0].strip().splitlines()) == 1, seen.errors
+    assert_one_line(seen)
 
 
 def test_the_stop_button_of_a_batch(lab):
-    experiment = lab.root / "experiments" / "low_data" / "stopped"
-    experiment.mkdir()
-    (experiment / "experiment.yaml").write_text(
-        "problem: swiss_roll\nruns: {model_seeds: [0], data_seeds: [10]}\n"
-        "train: {epochs: 300000, target_train_loss: null, base_data_size: 10, dataset_quantities: [0, 20]}\n"
+    new_experiment(
+        lab,
+        "stopped",
+        "runs: {model_seeds: [0], data_seeds: [10]}\n"
+        "train: {epochs: 300000, target_train_loss: null, base_data_size: 10, dataset_quantities: [0, 20]}\n",
     )
     notebook = with_parameters(
         lab.root / "experiments" / "full_pipeline.ipynb", experiment_dir="low_data/stopped", workers=1
@@ -154,7 +164,7 @@ def test_the_stop_button_of_a_batch(lab):
     lab.open(notebook)
     seen = lab.interrupt_in_the_middle(wait=20)
     lab.shoot("stopped_batch")
-    assert len(seen.errors) == 1 and len(seen.errors[0].strip().splitlines()) == 1, seen.errors
+    assert_one_line(seen)
 
 
 @pytest.mark.parametrize("width", [1280, 400])

@@ -36,6 +36,10 @@ _LISTS = {
 """Columns that are a list of the results, one entry for each minimum; NaN where a file has no such list."""
 
 
+Cutoffs = Mapping[str, dict[str, Any]]
+"""The content of a ``cutoffs.json``."""
+
+
 def load_experiment(
     folder: str | Path,
     loss_threshold: float | None = None,
@@ -65,7 +69,7 @@ def load_experiment(
     plan = runs.plan_of(folder)
     dataset_type = runs.choose_type(folder, found, dataset_type or plan.dataset_type)
     loss_threshold = runs.choose_threshold(folder, found, dataset_type, loss_threshold)
-    contents, left_out = _read(found, dataset_type, loss_threshold)
+    contents, cutoffs, left_out = _read(found, dataset_type, loss_threshold)
     key = runs.choose_key(folder, contents, key, plan)
     left_out |= runs.incomplete(contents, plan, loss_threshold, key)
     complete = {run: results for run, results in contents.items() if run not in left_out}
@@ -77,7 +81,7 @@ def load_experiment(
     notes = runs.oddities(complete)
     rows: list[tuple] = []
     for run, results in complete.items():
-        read = _Run(run, found[run].folder, results, loss_threshold, key, sizes[run])
+        read = _Run(run, found[run].folder, results, cutoffs.get(run), loss_threshold, key, sizes[run])
         rows += read.rows()
         if read.notes:
             notes[run] = "; ".join([*([notes[run]] if run in notes else []), *read.notes])
@@ -102,9 +106,13 @@ def load_experiment(
     )
 
 
-def _read(found: Mapping[str, runs.Found], kind: str, threshold: float) -> tuple[Contents, dict[str, str]]:
-    """The results of each run at one threshold, and of each run that cannot be read: why."""
+def _read(
+    found: Mapping[str, runs.Found], kind: str, threshold: float
+) -> tuple[Contents, dict[str, Cutoffs], dict[str, str]]:
+    """The results of each run at one threshold, its cutoffs if it has any, and of each run that cannot be
+    read, or whose files do not belong together: why."""
     contents: dict[str, dict[int, dict[str, Any]]] = {}
+    cutoffs: dict[str, Cutoffs] = {}
     left_out: dict[str, str] = {}
     for run, (folder, files) in found.items():
         chosen = {
@@ -115,15 +123,16 @@ def _read(found: Mapping[str, runs.Found], kind: str, threshold: float) -> tuple
         try:
             contents[run] = {level: storage.load_results(path) for level, path in chosen.items()}
             of_files = {path: contents[run][level] for level, path in chosen.items()}
-            cutoffs = storage.load_cutoffs(folder) if storage.cutoffs_path(folder).exists() else None
+            if storage.cutoffs_path(folder).exists():
+                cutoffs[run] = storage.load_cutoffs(folder)
             accuracies = (
                 storage.accuracies_weights(folder) if storage.accuracies_path(folder).exists() else None
             )
-            if told := storage.stale(folder, of_files, cutoffs, accuracies):
+            if told := storage.stale(folder, of_files, cutoffs.get(run), accuracies):
                 left_out[run] = told
         except InputError as error:
             left_out[run] = str(error)
-    return contents, left_out
+    return contents, cutoffs, left_out
 
 
 def _base_sizes(
@@ -165,6 +174,7 @@ class _Run:
         name: str,
         folder: Path,
         contents: Mapping[int, Mapping[str, Any]],
+        cutoffs: Cutoffs | None,
         threshold: float,
         key: str,
         base: float,
@@ -173,7 +183,7 @@ class _Run:
         self.threshold, self.key, self.base = threshold, key, base
         self.seeds = storage.run_seeds(folder.resolve()) or (-1, -1)
         self.notes: list[str] = []
-        self.cutoffs = self._cutoffs()
+        self.cutoffs = self._by_minimum(cutoffs)
         self.accuracies = self._accuracies()
 
     def rows(self) -> Iterator[tuple]:
@@ -217,9 +227,9 @@ class _Run:
             and values["train_loss"] <= self.threshold
         )
 
-    def _cutoffs(self) -> dict[int, dict[str, Any]]:
-        try:
-            found = storage.load_cutoffs(self.folder)
+    def _by_minimum(self, cutoffs: Cutoffs | None) -> dict[int, dict[str, Any]]:
+        try:  # there is none: the reader says who writes it
+            found = storage.load_cutoffs(self.folder) if cutoffs is None else cutoffs
             return {int(name.rpartition("_")[2]): entry for name, entry in found.items()}
         except InputError as error:
             self.notes.append(str(error))

@@ -15,7 +15,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
 from volume_lib import storage
@@ -23,6 +22,7 @@ from volume_lib.errors import InputError
 from volume_lib.integration.entry import integrate
 from volume_lib.integration.record import Mass
 from volume_lib.integration.reference import make_reference
+from volume_lib.integration.resume import NotResumable
 from volume_lib.integration.section import IntegrateSettings
 from volume_lib.parameters import flatten, moved_names, num_moved
 from volume_lib.problems.base import Problem
@@ -33,6 +33,7 @@ from volume_lib.rays.scaling import compute_scale, log_det
 from volume_lib.records import Dataset, Sweep, TrainedModel
 from volume_lib.section import takes
 from volume_lib.storage.weights import weights_digest
+from volume_lib.sweep.done import losses_at_zero
 from volume_lib.volume.estimate import threshold_radii
 from volume_lib.volume.mass import RayMass, log_mass_rays
 
@@ -60,8 +61,9 @@ def integrate_minima(
     unknown = [level for level in levels if level not in dataset.dataset_quantities]
     if unknown:
         raise InputError(f"landscape_levels: {unknown[0]} is not one of {dataset.dataset_quantities}")
+    samples = {level: level_digest(dataset, level) for level in levels}
     tasks = [
-        _Task(problem, models, dataset, Path(run_dir), level, threshold, asked)
+        _Task(problem, models, dataset, Path(run_dir), level, samples[level], threshold, asked)
         for level, threshold in itertools.product(levels, asked.loss_thresholds)
     ]
     count = sum(len(task.minima) for task in tasks)
@@ -79,6 +81,7 @@ class _Task:
         dataset: Dataset,
         run_dir: Path,
         level: int,
+        samples: str,
         threshold: float,
         asked: IntegrateSettings,
     ) -> None:
@@ -88,7 +91,8 @@ class _Task:
         if not self.minima:
             raise InputError(f"landscape_levels: no model was trained on the data of landscape {level}")
         self.path = storage.mass_path(run_dir, dataset.dataset_type, level, threshold)
-        self.samples = level_digest(dataset, level)
+        self.samples = samples
+        self.weights = {t.value: weights_digest(t.model.state_dict()) for t in self.minima}
 
     def measure(self, bar: Bar) -> Path:
         """All minima, each written as soon as it is there."""
@@ -117,12 +121,11 @@ class _Task:
             found = storage.load_masses(self.path)
             told = {"samples_digest": self.samples, **self.asked.as_told()}
             if all(found.get(name) == value for name, value in told.items()):
-                digests = {t.value: weights_digest(t.model.state_dict()) for t in self.minima}
                 rows = {
                     value: {key: found[key][i] for key in _COLUMNS}
                     for i, value in enumerate(found["key_values"])
                 }
-                return {v: row for v, row in rows.items() if row["weights_digests"] == digests.get(v)}
+                return {v: row for v, row in rows.items() if row["weights_digests"] == self.weights.get(v)}
         return {}
 
     def _is_enough(self, row: dict[str, Any]) -> bool:
@@ -140,14 +143,15 @@ class _Task:
         row = {
             "key_values": trained.value,
             "model_data_levels": trained.additional_data,
-            "weights_digests": weights_digest(trained.model.state_dict()),
+            "weights_digests": self.weights[trained.value],
         }
         rays = self._rays(trained)
         mass = None
-        if self._loss(trained, x, y) < self.threshold:
+        (loss,) = losses_at_zero(self.problem, trained, self.dataset, [self.level])
+        if loss < self.threshold:
             state = storage.mass_state_path(self.path, trained.key, trained.value)
             mass = self._integrated(trained, x, y, state, rays)
-        row |= _numbers_of(mass, rays)
+        row |= {**_numbers_of(mass, rays), "records": {}}
         if mass is not None:
             row["records"] = {**mass.as_dict(), "effort_minutes": self.asked.minutes or mass.seconds / 60}
         return row
@@ -162,9 +166,7 @@ class _Task:
         }  # fmt: skip
         try:
             return integrate(trained.model, x, y, resume=state, **arguments)
-        except InputError as error:
-            if not str(error).startswith("resume"):
-                raise
+        except NotResumable:
             state.unlink()  # chains of other weights or samples, of ours: begun anew
             return integrate(trained.model, x, y, resume=state, **arguments)
 
@@ -177,14 +179,6 @@ class _Task:
 
         return build
 
-    @torch.no_grad()
-    def _loss(self, trained: TrainedModel, x: Any, y: Any) -> float:
-        losses = [
-            self.problem.per_sample_loss(trained.model(x[i : i + 1000].clone()), y[i : i + 1000]).double()
-            for i in range(0, len(x), 1000)
-        ]
-        return float(torch.cat(losses).mean())
-
     def _rays(self, trained: TrainedModel) -> RayMass:
         """The same quantity by the rays of the sweep; NaN where there is none of this minimum."""
         path = storage.sweep_path(
@@ -193,7 +187,7 @@ class _Task:
         if not path.exists():
             return _NO_RAYS
         sweep = storage.load_sweep(path)
-        if weights_digest(sweep.state_dict) != weights_digest(trained.model.state_dict()):
+        if weights_digest(sweep.state_dict) != self.weights[trained.value]:
             raise InputError(
                 f"{path}: its rays start at other weights than the model's; run "
                 f"'{storage.PERTURB_NOTEBOOK}' again"
@@ -246,15 +240,14 @@ _COLUMNS = (
 
 
 def _numbers_of(mass: Mass | None, rays: RayMass) -> dict[str, Any]:
-    above = -math.inf, (math.nan, math.nan), math.nan, math.nan, True, "above the threshold: no mass", {}
-    names = ("log_mass_values", "log_mass_intervals", "forward_values", "backward_values", "converged")
-    found = (
-        above
-        if mass is None
-        else (mass.log_mass, mass.interval, mass.forward, mass.backward, mass.converged, mass.reason, {})
-    )
+    """What the lists of ``mass.json`` hold of one minimum; ``mass`` None: it is above the threshold."""
     return {
-        **dict(zip((*names, "reasons", "records"), found, strict=True)),
+        "log_mass_values": -math.inf if mass is None else mass.log_mass,
+        "log_mass_intervals": (math.nan, math.nan) if mass is None else mass.interval,
+        "forward_values": math.nan if mass is None else mass.forward,
+        "backward_values": math.nan if mass is None else mass.backward,
+        "converged": mass is None or mass.converged,
+        "reasons": "above the threshold: no mass" if mass is None else mass.reason,
         "log_mass_rays_values": rays.log_mass,
         "log_mass_rays_ci": rays.interval,
         "log_mass_rays_effective_directions": rays.effective_directions,

@@ -18,6 +18,10 @@ EVERY = 15.0
 """Seconds between two writes of the file, at least, and 20 times as long as the last write took."""
 
 
+class NotResumable(InputError):
+    """What was left behind is none of this integration."""
+
+
 class Keeper:
     """Writes the state to ``file`` (None: nowhere) now and then, so that little is lost and little is
     written."""
@@ -63,7 +67,7 @@ def load(resume: Any, identity: dict[str, Any], generator: torch.Generator, plac
         try:
             state = torch.load(resume, weights_only=True, map_location=place)
         except Exception as error:
-            raise InputError(
+            raise NotResumable(
                 f"resume {resume}: is no file of an integration ({type(error).__name__})"
             ) from error
     else:
@@ -72,7 +76,7 @@ def load(resume: Any, identity: dict[str, Any], generator: torch.Generator, plac
         return None
     for key, value in identity.items():
         if state["identity"].get(key) != value:
-            raise InputError(f"resume: was measured with {key} {state['identity'].get(key)}, not {value}")
+            raise NotResumable(f"resume: was measured with {key} {state['identity'].get(key)}, not {value}")
     held = dict(state["walk"])
     held["log_kappa"] = held["log_kappa"].cpu().numpy()
     for key in ("forward", "backward"):

@@ -20,8 +20,7 @@ from volume_lib.plots.landscape import (
     loss_slices,
     loss_surface,
 )
-from volume_lib.plots.masses import convergence as mass_convergence
-from volume_lib.plots.masses import integrands, rays_and_integration
+from volume_lib.plots.masses import integrands, mass_convergence, rays_and_integration
 from volume_lib.plots.radii import radii_histogram, radii_summary, radii_tail, weight_shares
 from volume_lib.plots.results import log_volumes, rank_agreement, rank_probabilities, volume_against_test_loss
 from volume_lib.plots.run import (

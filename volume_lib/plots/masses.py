@@ -33,13 +33,11 @@ def integrands(masses: Masses, ax: Axes | None = None, *, levels: Sequence[int] 
             heights = [row[name] for row in rows]
             ax.plot(k, heights, dashes, color=styles[value]["color"], lw=1, label=label)
     ax.set_xscale("log")
-    ax.plot([], [], "-", color=style.GREY, lw=1, label="from the minimum out")
-    ax.plot([], [], "--", color=style.GREY, lw=1, label="and back")
-    style.legend(ax, f"minimum: {style.data_label(masses['key'], masses['dataset_type'])}")
+    _legend_of_passes(ax, masses)
     return style.finish(ax, "pull towards the minimum k", f"integrand ({masses.get('loss_unit', 'nats')})")
 
 
-def convergence(masses: Masses, ax: Axes | None = None, *, levels: Sequence[int] | None = None) -> Axes:
+def mass_convergence(masses: Masses, ax: Axes | None = None, *, levels: Sequence[int] | None = None) -> Axes:
     """Both passes' estimates of each minimum against the gradients spent: they bracket the log mass, and
     close in on it as the effort grows."""
     ax = style.new_axes(ax, height=0.85)
@@ -52,10 +50,15 @@ def convergence(masses: Masses, ax: Axes | None = None, *, levels: Sequence[int]
         ax.plot(spent, [row["backward"] for row in history], "--", **look)
     if ax.lines:
         ax.set_xscale("log")
+    _legend_of_passes(ax, masses)
+    return style.finish(ax, "gradients of one chain", "log mass (nats)")
+
+
+def _legend_of_passes(ax: Axes, masses: Masses) -> None:
+    """Minima by colour, passes by dashes."""
     ax.plot([], [], "-", color=style.GREY, lw=1, label="from the minimum out")
     ax.plot([], [], "--", color=style.GREY, lw=1, label="and back")
     style.legend(ax, f"minimum: {style.data_label(masses['key'], masses['dataset_type'])}")
-    return style.finish(ax, "gradients of one chain", "log mass (nats)")
 
 
 def rays_and_integration(

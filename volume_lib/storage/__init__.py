@@ -16,7 +16,7 @@ what they read, keep to limits that the file's size sets, compare its check sums
 """
 
 from volume_lib.storage.files import atomic_write, remove_temporary_files, write_bytes
-from volume_lib.storage.masses import list_masses, load_masses, mass_path, mass_state_path, save_masses
+from volume_lib.storage.masses import load_masses, mass_path, mass_state_path, save_masses
 from volume_lib.storage.models import load_dataset, load_model, load_models_and_data, save_dataset, save_model
 from volume_lib.storage.outputs import list_outputs
 from volume_lib.storage.partials import Partial, load_partials, remove_partials, save_partial
@@ -78,7 +78,6 @@ __all__ = [
     "atomic_write",
     "check_storable",
     "cutoffs_path",
-    "list_masses",
     "list_models",
     "list_outputs",
     "list_results",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import Any
 
@@ -50,18 +49,6 @@ def mass_state_path(path: str | Path, key: str, value: int) -> Path:
     return Path(path).parent / "mass_states" / f"{key}_{value}.pt"
 
 
-def list_masses(run_dir: str | Path) -> dict[tuple[str, int, float], Path]:
-    """(dataset type, landscape level, loss threshold) → the ``mass.json`` files of a run."""
-    found = {}
-    for path in sorted(Path(run_dir).glob("*_*/loss_*/mass.json")):
-        kind, _, level = path.parent.parent.name.rpartition("_")
-        try:
-            found[kind, int(level), float(path.parent.name.removeprefix("loss_"))] = path
-        except ValueError:
-            continue  # a folder of the user's
-    return dict(sorted(found.items()))
-
-
 def save_masses(path: str | Path, masses: dict[str, Any]) -> Path:
     """Write a ``mass.json`` (strict JSON; the log of no mass, and what is unknown, are null)."""
     return save_strict_json(Path(path), masses)
@@ -84,9 +71,3 @@ def load_masses(path: str | Path) -> dict[str, Any]:
         if any(len(pair) != 2 for pair in content[key]):
             raise InputError(f"{path}: {key}: must have a low and a high end for each minimum")
     return content
-
-
-def mass_entry(masses: dict[str, Any], value: int, key: str) -> Any:
-    """Entry ``key`` of the minimum of ``value``; NaN where there is none."""
-    values = masses["key_values"]
-    return masses[key][values.index(value)] if value in values else math.nan

@@ -54,14 +54,14 @@ def are_done(
             return False
     if all(sweep.samples_digest and sweep.problem_digest for sweep in sweeps):
         return True
-    losses = _losses_at_zero(problem, trained, dataset, list(made_from))
+    losses = losses_at_zero(problem, trained, dataset, list(made_from))
     return all(  # an older file does not say what made it
         math.isclose(sweep.wiggle_results[0]["loss"][0], loss, rel_tol=1e-3, abs_tol=1e-6)
         for sweep, loss in zip(sweeps, losses, strict=True)
     )
 
 
-def _losses_at_zero(
+def losses_at_zero(
     problem: Problem, trained: TrainedModel, dataset: Dataset, levels: Sequence[int], chunk: int = 1000
 ) -> list[float]:
     """The minimum's own loss in each landscape: what every ray of its files must begin with."""
