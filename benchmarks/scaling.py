@@ -54,7 +54,7 @@ def measure(
 ) -> dict[str, Any]:
     """One minimum in one landscape and scaling: its results and the processor seconds spent."""
     start = time.process_time()
-    compute_scale(scaling, trained.model, problem, *dataset.upto(trained.additional_data))
+    compute_scale(scaling, trained.model, problem, *dataset.upto(trained.level))
     scaling_seconds = time.process_time() - start
     with tempfile.TemporaryDirectory() as folder:
         start = time.process_time()
@@ -74,7 +74,7 @@ def rows_of(case: str, directions: int, cache: Path) -> Iterator[tuple[str, ...]
         problem, dataset, folder=cache / case, model=settings["model"], model_seed=0, **settings["training"]
     )
     for trained in models:
-        for level in sorted({0, trained.additional_data}):
+        for level in sorted({0, trained.level}):
             plain = None
             for scaling in SCALINGS:
                 found = measure(problem, trained, dataset, level, scaling, directions)

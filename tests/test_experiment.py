@@ -23,7 +23,7 @@ from volume_lib.experiment.file import (
     read_experiment,
 )
 from volume_lib.experiment.sections import Accuracy, Cutoff, Perturb, Train, Volume
-from volume_lib.measuring.measure import measure
+from volume_lib.measuring.entry import measure
 from volume_lib.problems import splits
 from volume_lib.rays.scaling import SCALINGS
 from volume_lib.training.optimizers import OPTIMIZERS, SCHEDULES

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import graphlib
+import importlib
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -165,3 +166,11 @@ def test_starting_is_light(module, heavy):
     code = f"import sys, {module}; print(*sys.modules)"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert not heavy & set(run.stdout.split())
+
+
+def test_no_package_offers_a_name_that_is_one_of_its_modules():
+    """``plots.samples`` is a function: were it a module too, who imported what would decide which."""
+    for folder in (PACKAGE, *(path.parent for path in PACKAGE.glob("*/__init__.py"))):
+        package = ".".join(["volume_lib", *folder.relative_to(PACKAGE).parts])
+        modules = {path.stem for path in folder.glob("*.py")}
+        assert not modules & set(importlib.import_module(package).__all__), package

@@ -19,7 +19,7 @@ from volume_lib.batch.kernels import Execution
 from volume_lib.batch.resources import Resources
 from volume_lib.experiment.file import read_experiment
 from volume_lib.problems import data_root
-from volume_lib.volume import words as volume_report
+from volume_lib.volume import words
 from volume_lib.volume.estimate import threshold_radii
 
 ROOT = Path(__file__).parents[1]
@@ -178,9 +178,9 @@ def test_the_volume_notebook_shows_what_each_number_is_worth(runs):
     shown = [entry.get("text/markdown") or entry.get("text/html") for entry in data]
     for level in (0, 20):
         results = storage.load_results(storage.results_path(run, "data", level, 0.1))
-        sentence = volume_report.describe_order(results)
+        sentence = words.describe_order(results)
         assert sentence in shown
-        assert shown[shown.index(sentence) - 1] == volume_report.table(results)._repr_html_()
+        assert shown[shown.index(sentence) - 1] == words.table(results)._repr_html_()
 
 
 # --- MNIST

@@ -84,7 +84,7 @@ def test_models_of_several_batch_sizes(tmp_path):
     models, dataset = storage.load_models_and_data(folder)
     assert dataset.problem == "mnist"
     assert [(m.key, m.value) for m in models] == [("batch_size", 200), ("batch_size", 1000)]
-    assert "batch_size" not in models[0].settings and models[0].additional_data == 0
+    assert "batch_size" not in models[0].settings and models[0].level == 0
 
 
 def test_what_shapes_and_names_do_not_tell_is_asked_for(tmp_path):

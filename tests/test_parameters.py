@@ -200,8 +200,8 @@ def test_training_leaves_frozen_parameters_bit_for_bit(kind, count):
     settings = TrainSettings(
         optimizer="adamw", learning_rate=0.1, weight_decay=0.1, sam_rho=0.01, target_train_loss=None
     )
-    report = lambda trainee, epoch, state: ended.update({int(trainee.name): state})  # noqa: E731
-    Fit(get_problem("mnist"), trainees, (x, y, x, y), settings, report, lambda *_: None).run()
+    keep = lambda trainee, epoch, state: ended.update({int(trainee.name): state})  # noqa: E731
+    Fit(get_problem("mnist"), trainees, (x, y, x, y), settings, keep, lambda *_: None).run()
     frozen = frozen_names(models[0])
     for i in range(count):
         for name, value in before[i].items():
@@ -212,6 +212,6 @@ def test_training_leaves_frozen_parameters_bit_for_bit(kind, count):
     together = dict(ended)
     alone = Trainee("0", models[-1], 12, 5, [1 + count], 1 + count, seed=count - 1)
     models[-1].load_state_dict(before[-1])
-    Fit(get_problem("mnist"), [alone], (x, y, x, y), settings, report, lambda *_: None).run()
+    Fit(get_problem("mnist"), [alone], (x, y, x, y), settings, keep, lambda *_: None).run()
     for name, value in ended[0].items():
         torch.testing.assert_close(value, together[count - 1][name], rtol=1e-4, atol=1e-5)

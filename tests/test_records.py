@@ -575,6 +575,6 @@ def test_a_batch_that_fails_does_not_end_at_its_total(tmp_path, monkeypatch):
 def test_the_analysis_takes_the_runs_that_are_named_and_no_others():
     results = {"key_values": [0], "model_data_levels": [0]}
     contents = {f"model_{i}_data_{i}": {level: results for level in range(i + 1)} for i in range(2)}
-    plan = runs.Plan(runs=["model_0_data_0"], minima=[0], landscapes=[0], dataset_type="data")
-    left_out = runs.incomplete(contents, plan, 0.1, "additional")
+    expected = runs.Expected(runs=["model_0_data_0"], minima=[0], landscapes=[0], dataset_type="data")
+    left_out = runs.incomplete(contents, expected, 0.1, "additional")
     assert left_out == {"model_1_data_1": "not among the runs of experiment.yaml"}

@@ -219,7 +219,7 @@ def test_all_its_notebooks_run_on_a_handful_of_samples(folder, found, tmp_path, 
     for level in dataset.dataset_quantities:
         results = storage.load_results(storage.results_path(run, dataset.dataset_type, level, 10.0))
         assert results["loss_landscape_data_param"] == level
-        assert results["key_values"] == [m.value for m in models if m.additional_data >= level]
+        assert results["key_values"] == [m.value for m in models if m.level >= level]
         assert all(value is not None for value in results["log_exp_r_n_values"])
         assert results["num_params"] == sum(p.numel() for p in models[0].model.parameters())
     assert len(storage.load_test_accuracies(run)[1]) == len(models)

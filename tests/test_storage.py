@@ -145,7 +145,7 @@ def test_other_varying_key(tmp_path):
     assert path.name == "model_batch_size_100.pt"
     assert torch.load(path, weights_only=True)["batch_size"] == 100
     back = storage.load_model(path, PROBLEM)
-    assert (back.key, back.value, back.additional_data, back.settings) == (
+    assert (back.key, back.value, back.level, back.settings) == (
         "batch_size",
         100,
         0,

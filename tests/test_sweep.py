@@ -79,7 +79,7 @@ def test_radii_against_float64_bisection(run, swept):
     problem, models, dataset, _ = run
     errors, refined = [], []
     for trained in models:
-        levels = [level for level in LEVELS if level <= trained.additional_data]
+        levels = [level for level in LEVELS if level <= trained.level]
         x, y = dataset.upto(levels[-1])
         model = copy.deepcopy(trained.model).double()
         rays = FastRays(

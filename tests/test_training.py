@@ -412,7 +412,7 @@ def test_the_folder_holds_all_that_rebuilds_the_models(dataset, tmp_path):
         loaded = storage.load_model(path, PROBLEM)
         assert torch.equal(weights(found), weights(loaded))
         assert loaded.model_kwargs == {"input_dim": 3, "hidden_dims": [6, 5], "output_dim": 3}
-        assert loaded.settings["batch_size"] == 8 and loaded.additional_data == found.value
+        assert loaded.settings["batch_size"] == 8 and loaded.level == found.value
 
 
 @pytest.mark.parametrize("joint", [True, False])
@@ -488,7 +488,7 @@ def test_test_curves_cost_little_and_have_a_hundred_points():
 def test_lengths_are_snapshots_of_one_training(dataset, tmp_path):
     lengths = train(dataset, tmp_path / "lengths", vary="epochs", values=[2, 3, 6])
     assert [len(m.train_loss) for m in lengths] == [2, 3, 6]
-    assert [(m.key, m.value, m.additional_data) for m in lengths] == [("epochs", v, 0) for v in (2, 3, 6)]
+    assert [(m.key, m.value, m.level) for m in lengths] == [("epochs", v, 0) for v in (2, 3, 6)]
     assert (tmp_path / "lengths" / "model_epochs_3.pt").exists()
     for found in lengths:
         alone = train(dataset, tmp_path / str(found.value), epochs=found.value)[0]

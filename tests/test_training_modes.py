@@ -256,7 +256,7 @@ def check_recorded(found, folder, data):
     models, again = storage.load_models_and_data(folder, PROBLEM)
     assert torch.equal(again.x_test, data.x_test)
     for record, model in zip(found, models, strict=True):
-        x, y = data.upto(record.additional_data)
+        x, y = data.upto(record.level)
         assert (model.train_loss[-1], model.train_accs[-1]) == pytest.approx(
             evaluated(model.model, x, y), rel=1e-5
         )

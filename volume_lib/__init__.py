@@ -55,7 +55,7 @@ __all__ = [
 if TYPE_CHECKING:
     from volume_lib.errors import InputError
     from volume_lib.measuring.comparison import compare
-    from volume_lib.measuring.measure import measure
+    from volume_lib.measuring.entry import measure
     from volume_lib.measuring.record import Volume
     from volume_lib.problems import get_problem
     from volume_lib.problems.base import Problem
@@ -74,7 +74,7 @@ __getattr__, _ = lazy(
     {
         "errors": "InputError",
         "measuring.comparison": "compare",
-        "measuring.measure": "measure",
+        "measuring.entry": "measure",
         "measuring.record": "Volume",
         "problems": "get_problem",
         "problems.base": "Problem",

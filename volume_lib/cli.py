@@ -80,9 +80,9 @@ def demo(out: Annotated[Path, typer.Option(help="where to put it")] = Path("demo
             from volume_lib import storage
 
             storage.write_bytes(path, DEMO.encode())
-        report = _run(out)
+        outcome = _run(out)
         _list_figures(out)
-    raise typer.Exit(report.exit_code)
+    raise typer.Exit(outcome.exit_code)
 
 
 @app.command()
@@ -146,10 +146,10 @@ def run(
         if workers and scheduler:
             raise InputError("--workers and --scheduler: give one of them; a scheduler has its own workers")
         names = [name.strip() for name in steps.split(",") if name.strip()]
-        report = _run(
+        outcome = _run(
             folder, runs=parse_runs(seeds), steps=names, workers=workers, scheduler=scheduler, force=force
         )
-    raise typer.Exit(report.exit_code)
+    raise typer.Exit(outcome.exit_code)
 
 
 def parse_runs(text: str | None) -> slice | list[int] | None:
@@ -167,9 +167,9 @@ def parse_runs(text: str | None) -> slice | list[int] | None:
 def _run(folder: Path, **arguments: Any) -> Any:
     from volume_lib import batch
 
-    report = batch.run(folder, **arguments)
-    typer.echo(str(report))
-    return report
+    outcome = batch.run(folder, **arguments)
+    typer.echo(str(outcome))
+    return outcome
 
 
 @app.command()

@@ -40,7 +40,7 @@ def loss_against_data(
     for trained in Bar(models, desc="loss against data", unit="model"):
         losses, _ = _evaluate(problem, trained.model, x, y, batch_size)
         cutoffs[f"Model_{trained.value}"] = {
-            "additional_data": int(trained.additional_data),
+            "additional_data": int(trained.level),
             "base_train_size": int(dataset.base_data_size),
             "loss_curve": (np.cumsum(losses) / counts).tolist(),
             "weights_digest": weights_digest(trained.model.state_dict()),
@@ -94,7 +94,7 @@ def test_accuracies(
 ) -> tuple[np.ndarray, np.ndarray]:
     """The contents of ``test_accuracies.npz``, both (M,): how much data each minimum was trained on
     (base and additional samples together) and its accuracy on the test set."""
-    sizes = [dataset.base_data_size + trained.additional_data for trained in models]
+    sizes = [dataset.base_data_size + trained.level for trained in models]
     accuracies = [
         _evaluate(problem, trained.model, dataset.x_test, dataset.y_test, batch_size)[1].mean()
         for trained in Bar(models, desc="test accuracy", unit="model")

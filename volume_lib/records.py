@@ -115,7 +115,8 @@ class TrainedModel:
     """A minimum: a trained network and the record of its training.
 
     ``key`` says what varies between the models of the experiment (``"additional"``: the amount of
-    data; else ``"batch_size"`` or ``"epochs"``), ``value`` its value for this model.
+    data; else ``"batch_size"`` or ``"epochs"``), ``value`` its value for this model. ``level``: how many
+    additional samples it was trained on.
     ``settings`` holds everything else that the training was given (optimizer, learning rate …).
     """
 
@@ -125,7 +126,7 @@ class TrainedModel:
     model_seed: int
     problem: str
     dataset_type: str
-    additional_data: int
+    level: int
     train_loss: list[float]
     test_loss: list[float]
     train_accs: list[float]
@@ -142,8 +143,9 @@ class Sweep:
     ``wiggle_results`` has one dictionary per direction: ``coefficients`` (increasing, from 0), ``loss``
     and ``accs`` (float64 arrays of the same length), ``perturbation_seed`` (int) and
     ``perturbation_norm`` (float, of the unscaled direction).
-    ``model_trained_data`` is the level that the model was trained at; ``key`` and ``value`` say
-    what varies between the experiment's models, as in :class:`TrainedModel`. ``loss_unit`` is the problem's.
+    Names are the file's: ``additional_data`` is the landscape's level, ``model_trained_data`` the model's.
+    ``key`` and ``value`` say what varies between the experiment's models, as in :class:`TrainedModel`.
+    ``loss_unit`` is the problem's.
     ``samples_digest`` and ``problem_digest`` say which samples and which loss made it (``""``: an older file
     does not say).
     """

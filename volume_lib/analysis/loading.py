@@ -66,14 +66,14 @@ def load_experiment(
     """
     folder = Path(folder)
     found = runs.find_runs(folder)
-    plan = runs.plan_of(folder)
-    dataset_type = runs.choose_type(folder, found, dataset_type or plan.dataset_type)
+    expected = runs.expected_of(folder)
+    dataset_type = runs.choose_type(folder, found, dataset_type or expected.dataset_type)
     loss_threshold = runs.choose_threshold(folder, found, dataset_type, loss_threshold)
     contents, cutoffs, left_out = _read(found, dataset_type, loss_threshold)
-    key = runs.choose_key(folder, contents, key, plan)
-    left_out |= runs.incomplete(contents, plan, loss_threshold, key)
+    key = runs.choose_key(folder, contents, key, expected)
+    left_out |= runs.incomplete(contents, expected, loss_threshold, key)
     complete = {run: results for run, results in contents.items() if run not in left_out}
-    sizes = _base_sizes(folder, found, complete, base_size, plan.base_size, left_out)
+    sizes = _base_sizes(folder, found, complete, base_size, expected.base_size, left_out)
     complete = {run: results for run, results in complete.items() if run not in left_out}
     if not complete:
         whys = "; ".join(f"{run}: {why}" for run, why in left_out.items())

@@ -77,7 +77,7 @@ def choose_threshold(folder: Path, found: Mapping[str, Found], kind: str, wanted
     raise InputError(f"{folder}: no results at loss_threshold {wanted:g}, only at {known}")
 
 
-class Plan(NamedTuple):
+class Expected(NamedTuple):
     """What experiment.yaml asks for; all empty without one."""
 
     runs: Sequence[str] = ()
@@ -88,16 +88,16 @@ class Plan(NamedTuple):
     base_size: int | None = None
 
 
-def plan_of(folder: Path) -> Plan:
-    """The plan of an experiment's folder."""
+def expected_of(folder: Path) -> Expected:
+    """What is expected of an experiment's folder."""
     if not (folder / FILE_NAME).exists():
-        return Plan()
+        return Expected()
     asked = read_experiment(folder)
     levels = asked.train.dataset_quantities
     landscapes = asked.perturb.landscape_levels or levels
     if asked.train.vary and not asked.perturb.all_pairs:  # all minima have seen the same data
         landscapes = [level for level in landscapes if level <= levels[0]]
-    return Plan(
+    return Expected(
         runs=[seeds.name for seeds in asked.run_seeds],
         minima=asked.train.values or levels,
         landscapes=landscapes,
@@ -107,7 +107,7 @@ def plan_of(folder: Path) -> Plan:
     )
 
 
-def choose_key(folder: Path, contents: Contents, wanted: str | None, plan: Plan) -> str:
+def choose_key(folder: Path, contents: Contents, wanted: str | None, expected: Expected) -> str:
     """What varies between the minima: what the files say, what is ``wanted``, what experiment.yaml plans.
 
     Older files do not say. Their minima are amounts of data where one of them belongs to the landscape that
@@ -122,28 +122,28 @@ def choose_key(folder: Path, contents: Contents, wanted: str | None, plan: Plan)
         )
     if said and wanted not in (None, said[0]):
         raise InputError(f"{folder}: key {wanted!r}, but the files say that {said[0]} varies")
-    if said or wanted or plan.key:
-        return said[0] if said else wanted or plan.key
+    if said or wanted or expected.key:
+        return said[0] if said else wanted or expected.key
     natural = any(level in minima_of(result) for run in contents.values() for level, result in run.items())
     return ADDITIONAL if natural else UNKNOWN
 
 
-def incomplete(contents: Contents, plan: Plan, threshold: float, key: str) -> dict[str, str]:
+def incomplete(contents: Contents, expected: Expected, threshold: float, key: str) -> dict[str, str]:
     """Of each run that lacks something: what."""
-    left_out = {run: "the run folder is missing" for run in plan.runs if run not in contents}
-    asked = [results for run, results in contents.items() if not plan.runs or run in plan.runs]
-    landscapes = {level for results in asked for level in results} | set(plan.landscapes)
+    left_out = {run: "the run folder is missing" for run in expected.runs if run not in contents}
+    asked = [results for run, results in contents.items() if not expected.runs or run in expected.runs]
+    landscapes = {level for results in asked for level in results} | set(expected.landscapes)
     by_data = key == ADDITIONAL
     for run, results in contents.items():
-        if plan.runs and run not in plan.runs:
+        if expected.runs and run not in expected.runs:
             left_out[run] = f"not among the runs of {FILE_NAME}"
             continue
         if not results:
             left_out[run] = f"no results.json at loss threshold {threshold:g}"
             continue
-        own = {minimum for result in results.values() for minimum in minima_of(result)} | set(plan.minima)
-        expected = {level for level in landscapes if not by_data or level in own} | set(results)
-        missing = [f"landscape {level}" for level in sorted(expected - set(results))]
+        own = {minimum for result in results.values() for minimum in minima_of(result)} | set(expected.minima)
+        due = {level for level in landscapes if not by_data or level in own} | set(results)
+        missing = [f"landscape {level}" for level in sorted(due - set(results))]
         for level, result in sorted(results.items()):
             needed = {m for m in own if not by_data or m >= level}
             lacking = sorted(needed - set(minima_of(result)))

@@ -9,6 +9,6 @@
 from volume_lib.batch.cleaning import clean, cleanable, size_words
 from volume_lib.batch.engine import run
 from volume_lib.batch.folders import make, propagate
-from volume_lib.batch.report import Report, Status, status
+from volume_lib.batch.outcome import Outcome, Status, status
 
-__all__ = ["Report", "Status", "clean", "cleanable", "make", "propagate", "run", "size_words", "status"]
+__all__ = ["Outcome", "Status", "clean", "cleanable", "make", "propagate", "run", "size_words", "status"]

@@ -13,10 +13,16 @@ from volume_lib import storage
 from volume_lib.batch.steps import Job
 from volume_lib.records import ADDITIONAL
 from volume_lib.storage.peek import peek_json, peek_sweep, peek_torch
+from volume_lib.training.section import TrainSettings
 
-_MODEL_KEYS = ("epochs", "batch_size", "optimizer", "learning_rate", "weight_decay", "lr_schedule")
-_MODEL_KEYS += ("target_train_loss", "sam_rho", "sam_adaptive", "base_data_size", "data_seed", "model_seed")
-_MODEL_KEYS += ("dataset_type", "problem")
+_MODEL_KEYS = (
+    *TrainSettings.model_fields,
+    "base_data_size",
+    "data_seed",
+    "model_seed",
+    "dataset_type",
+    "problem",
+)
 _DATA_KEYS = ("dataset_quantities", "dataset_type", "data_seed", "problem")
 
 

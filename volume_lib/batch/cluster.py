@@ -30,7 +30,7 @@ def connected(
     """A Dask client, and the share of its machine that each worker has."""
     import distributed
 
-    logging.getLogger("distributed").setLevel(logging.CRITICAL)  # what matters is in the report
+    logging.getLogger("distributed").setLevel(logging.CRITICAL)  # what matters is in the outcome
     with contextlib.ExitStack() as stack:
         if scheduler is None:
             cluster = stack.enter_context(_local_cluster(workers))

@@ -26,7 +26,7 @@ from volume_lib.batch.cluster import connected, default_workers
 from volume_lib.batch.data import loaded_data_digest
 from volume_lib.batch.locks import Held, lock
 from volume_lib.batch.notebooks import cells_done
-from volume_lib.batch.report import Report
+from volume_lib.batch.outcome import Outcome
 from volume_lib.batch.resources import Place
 from volume_lib.batch.runner import BLOCKED, FAILED, STOPPED, StepResult, stop_all
 from volume_lib.batch.steps import Job, check_steps
@@ -52,7 +52,7 @@ def run(
     workers: int | None = None,
     scheduler: str | None = None,
     force: bool = False,
-) -> Report:
+) -> Outcome:
     """Execute the notebooks of the experiment in ``folder``, each in its run's folder.
 
     ``runs``: positions in the experiment's list of runs (None: all). ``steps``: some of
@@ -62,7 +62,7 @@ def run(
     ``scheduler``: the address of a Dask scheduler instead, whose workers see ``folder`` under the same path.
 
     Raises InputError for what is wrong with the experiment, a folder or the scheduler's address; what
-    notebooks do wrong is in the report.
+    notebooks do wrong is in the outcome.
     """
     started = time.monotonic()
     experiment = read_experiment(Path(folder).absolute())
@@ -76,7 +76,7 @@ def run(
     data = loaded_data_digest(experiment) if "train" in steps else ""
     agenda = make_agenda(experiment, chosen, steps, force, data)
     if not agenda.todo:
-        return Report(agenda.skipped, time.monotonic() - started)
+        return Outcome(agenda.skipped, time.monotonic() - started)
     what = f"python -m volume_lib run {experiment.folder}"
     try:
         with lock(experiment.folder, what), _interruptions() as asked:
@@ -88,7 +88,7 @@ def run(
     except Held as error:
         raise InputError(f"{experiment.folder}: in use ({error}); wait for it to end, or stop it") from error
     results = [*agenda.skipped, *(task.result for task in tasks if task.index is None)]
-    return Report(results, time.monotonic() - started, interrupted)
+    return Outcome(results, time.monotonic() - started, interrupted)
 
 
 class _Batch:

@@ -31,9 +31,9 @@ def html_page(folder: str | Path, out: str | Path | None = None, *, code: bool =
     experiment = load_experiment(folder)
     notebook = storage.analysis_dir(folder) / ANALYSIS_NOTEBOOK
     if (folder / FILE_NAME).exists():
-        report = run(folder, steps=["analysis"])
-        if report.exit_code:
-            raise InputError(str(report))
+        outcome = run(folder, steps=["analysis"])
+        if outcome.exit_code:
+            raise InputError(str(outcome))
     else:
         _execute(notebook)
     content = dressed(page_of(read(notebook, as_version=4), experiment.name, code=code), folder)

@@ -87,7 +87,7 @@ class _Task:
     ) -> None:
         self.problem, self.dataset, self.run_dir = problem, dataset, run_dir
         self.level, self.threshold, self.asked = level, threshold, asked
-        self.minima = [trained for trained in models if trained.additional_data >= level]
+        self.minima = [trained for trained in models if trained.level >= level]
         if not self.minima:
             raise InputError(f"landscape_levels: no model was trained on the data of landscape {level}")
         self.path = storage.mass_path(run_dir, dataset.dataset_type, level, threshold)
@@ -142,7 +142,7 @@ class _Task:
         x, y = self.dataset.upto(self.level)
         row = {
             "key_values": trained.value,
-            "model_data_levels": trained.additional_data,
+            "model_data_levels": trained.level,
             "weights_digests": self.weights[trained.value],
         }
         rays = self._rays(trained)

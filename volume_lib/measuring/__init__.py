@@ -4,5 +4,5 @@ from volume_lib._lazy import lazy
 
 __getattr__, __all__ = lazy(
     __name__,
-    {"measure": "measure", "record": "Volume", "comparison": "Comparison compare"},
+    {"entry": "measure", "record": "Volume", "comparison": "Comparison compare"},
 )

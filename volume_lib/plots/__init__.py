@@ -3,7 +3,7 @@
 Nothing is saved or shown unless asked: :func:`save` writes a figure's file.
 """
 
-from volume_lib.plots.convergence import convergence, convergence_grid
+from volume_lib.plots.estimators import convergence, convergence_grid
 from volume_lib.plots.experiment import (
     against_data,
     against_volume,
@@ -12,14 +12,7 @@ from volume_lib.plots.experiment import (
     volume_against_data,
     volume_against_landscape,
 )
-from volume_lib.plots.landscape import (
-    animate_slices,
-    can_write_mp4,
-    loss_limits,
-    loss_slice,
-    loss_slices,
-    loss_surface,
-)
+from volume_lib.plots.inputs import decision_boundary, samples, verify
 from volume_lib.plots.masses import integrands, mass_convergence, rays_and_integration
 from volume_lib.plots.radii import radii_histogram, radii_summary, radii_tail, weight_shares
 from volume_lib.plots.results import log_volumes, rank_agreement, rank_probabilities, volume_against_test_loss
@@ -31,7 +24,14 @@ from volume_lib.plots.run import (
     test_loss,
     training_curves,
 )
-from volume_lib.plots.samples import decision_boundary, samples, verify
+from volume_lib.plots.slices import (
+    animate_slices,
+    can_write_mp4,
+    loss_limits,
+    loss_slice,
+    loss_slices,
+    loss_surface,
+)
 from volume_lib.plots.statistics import agreement, compare, power_law, rank_table, residuals, stability
 from volume_lib.plots.style import data_label, keep, level_styles, new_panels, save, small_multiples
 

@@ -97,7 +97,7 @@ def _root_mean_square(values: Tensor) -> float:
     return largest * (values / largest).square().mean().sqrt().item() if largest else 0.0
 
 
-def curvature_scale(model: nn.Module, problem: Problem | None, x: Tensor | None, y: Tensor | None) -> Tensor:
+def _curvature_scale(model: nn.Module, problem: Problem | None, x: Tensor | None, y: Tensor | None) -> Tensor:
     """``∝ (curvature + damping)^(-1/2)``, starting from the filter scaling."""
     if problem is None or x is None or y is None:
         raise InputError('scaling "curvature" needs the problem, x and y: it is the curvature of their loss')
@@ -107,6 +107,6 @@ def curvature_scale(model: nn.Module, problem: Problem | None, x: Tensor | None,
 SCALINGS: dict[str, Callable[..., Tensor]] = {
     "none": no_scale,
     "filter": filter_scale,
-    "curvature": curvature_scale,
+    "curvature": _curvature_scale,
 }
 """What ``scaling=`` may be."""

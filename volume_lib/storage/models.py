@@ -103,7 +103,9 @@ def _seeds_in_name(path: Path) -> tuple[int, int]:
 
 _CURVES = ("train_loss", "test_loss", "train_accs", "test_accs")
 _MODEL_KEYS = ("state_dict", *_CURVES, "additional_data", "dataset_type", "model_class")
-_NEWER_MODEL_KEYS = ("problem", "model_kwargs", "model_seed", "key")
+_RECORD_KEYS = (*_MODEL_KEYS[1:], "problem", "model_kwargs", "model_seed", "key")
+_FIELDS = {"additional_data": "level"}
+"""Keys of the file whose field of :class:`TrainedModel` is called otherwise."""
 _MODEL: dict[str, schema.Check] = {
     "state_dict": schema.weights(schema.real_tensor),
     **dict.fromkeys(_CURVES, schema.curve),
@@ -123,7 +125,7 @@ def save_model(folder: str | Path, trained: TrainedModel) -> Path:
 
     Raises ``ValueError`` where a setting has the name of another key of the file, or cannot be stored.
     """
-    content = {name: getattr(trained, name) for name in (*_MODEL_KEYS[1:], *_NEWER_MODEL_KEYS)}
+    content = {name: getattr(trained, _FIELDS.get(name, name)) for name in _RECORD_KEYS}
     content |= {name: [float(value) for value in content[name]] for name in _CURVES}
     clash = sorted(set(trained.settings) & {"state_dict", "weights_digest", *content})
     if clash:
@@ -170,7 +172,7 @@ def load_model(path: str | Path, problem: Problem) -> TrainedModel:
         model = rebuild(problem, kind, content["model_kwargs"], max(content["model_seed"], 0), state)
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
-    record = {name: content.pop(name) for name in (*_MODEL_KEYS[1:], *_NEWER_MODEL_KEYS)}
+    record = {_FIELDS.get(name, name): content.pop(name) for name in _RECORD_KEYS}
     return TrainedModel(model=model, value=value, settings=content, **record)
 
 

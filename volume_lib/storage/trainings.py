@@ -35,7 +35,7 @@ def check_models(folder: str | Path, models: Sequence[TrainedModel], dataset: Da
 
     seen: dict[int, str] = {}
     for trained in models:
-        level, said = trained.additional_data, trained.settings.get("data_digest")
+        level, said = trained.level, trained.settings.get("data_digest")
         if said and level <= len(dataset.x_additional):
             seen.setdefault(level, level_digest(dataset, level))
             if said != seen[level]:

@@ -44,7 +44,7 @@ def check_models(
     """
     found = {}
     for trained in models:
-        x, y = dataset.upto(min(trained.additional_data, len(dataset.x_additional)))
+        x, y = dataset.upto(min(trained.level, len(dataset.x_additional)))
         name = f"{trained.key} {trained.value}"
         answers = preflight(
             trained.model,

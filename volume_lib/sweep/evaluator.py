@@ -30,7 +30,7 @@ def open_rays(
     """The evaluator that the search wants, and how many directions may be loaded into it together."""
     x, y = dataset.upto(levels[-1])
     sizes = [dataset.base_data_size + level for level in levels]
-    own = dataset.upto(min(trained.additional_data, len(dataset.x_additional)))
+    own = dataset.upto(min(trained.level, len(dataset.x_additional)))
     return rays_of(problem, trained.model, (x, y), sizes, settings, device, memory_budget, own)
 
 

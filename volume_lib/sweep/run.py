@@ -82,18 +82,20 @@ def run_sweep(
     asked = PerturbSettings.checked(**settings)
     wanted = SweepSettings.of(asked, search)
     device = resolve_device(asked.device)
-    plan = _plan([storable(trained) for trained in models], dataset, asked.landscape_levels, asked.all_pairs)
+    work = _landscapes_of(
+        [storable(trained) for trained in models], dataset, asked.landscape_levels, asked.all_pairs
+    )
     fresh = [
         trained
-        for trained, own in plan
+        for trained, own in work
         if not all(path.exists() for path in _files(run_dir, dataset, trained, own))
     ]
     check_models(problem, fresh, dataset, wanted.loss_thresholds, device)
     loss_digest = problem_digest(problem)
-    digests = {level: level_digest(dataset, level) for level in sorted({lv for _, own in plan for lv in own})}
+    digests = {level: level_digest(dataset, level) for level in sorted({lv for _, own in work for lv in own})}
     paths = []
-    with _progress(plan, dataset, len(wanted.seeds)) as bar:
-        for trained, own in plan:
+    with _progress(work, dataset, len(wanted.seeds)) as bar:
+        for trained, own in work:
             files = _files(run_dir, dataset, trained, own)
             bar.set_description(f"{trained.key} {trained.value}")
             made_from = {level: (digests[level], loss_digest) for level in own}
@@ -128,10 +130,10 @@ def _files(run_dir: str | Path, dataset: Dataset, trained: TrainedModel, levels:
 
 def levels_of(trained: TrainedModel, levels: Sequence[int], all_pairs: bool = False) -> list[int]:
     """The landscapes that a model belongs to: of no more additional data than it was trained on."""
-    return [level for level in levels if all_pairs or level <= trained.additional_data]
+    return [level for level in levels if all_pairs or level <= trained.level]
 
 
-def _plan(
+def _landscapes_of(
     models: Sequence[TrainedModel], dataset: Dataset, wanted: Sequence[int] | None, all_pairs: bool
 ) -> list[tuple[TrainedModel, list[int]]]:
     """Each model with its landscapes, increasing; those with none left out."""
@@ -141,14 +143,14 @@ def _plan(
         raise InputError(
             f"landscape_levels must lie within 0..{available} (the additional samples); got {wanted}"
         )
-    plan = [(trained, levels_of(trained, levels, all_pairs)) for trained in models]
-    plan = [(trained, own) for trained, own in plan if own]
-    if not plan:
+    work = [(trained, levels_of(trained, levels, all_pairs)) for trained in models]
+    work = [(trained, own) for trained, own in work if own]
+    if not work:
         raise InputError(
             f"landscape_levels {levels}: no model was trained on that little data; pass all_pairs=True to "
             "evaluate models in landscapes larger than their own"
         )
-    return plan
+    return work
 
 
 def sweep_model(
@@ -187,7 +189,7 @@ def _record(
     return Sweep(
         wiggle_results=records,
         additional_data=level,
-        model_trained_data=trained.additional_data,
+        model_trained_data=trained.level,
         dataset_type=dataset.dataset_type,
         base_dataset_size=dataset.base_data_size,
         test_loss=trained.test_loss[-1],
@@ -206,7 +208,7 @@ def _record(
     )
 
 
-def _progress(plan, dataset: Dataset, num_directions: int) -> Bar:
+def _progress(work: Sequence[tuple[TrainedModel, list[int]]], dataset: Dataset, num_directions: int) -> Bar:
     """A bar whose unit is one ray through one sample: what the time is proportional to."""
-    total = sum(num_directions * (dataset.base_data_size + levels[-1]) for _, levels in plan)
+    total = sum(num_directions * (dataset.base_data_size + levels[-1]) for _, levels in work)
     return Bar(total=total, unit="sample·ray", unit_scale=True)

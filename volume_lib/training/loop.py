@@ -31,7 +31,7 @@ EVALUATION_BATCH = 1_000
 class Trainee:
     """One model to train, on samples ``start`` to ``start + size`` of the pool that its group shares.
 
-    ``snapshots`` are the epochs after which it is reported, the last of them the length of its training;
+    ``snapshots`` are the epochs after which it is kept, the last of them the length of its training;
     ``schedule_epochs`` the epochs that the learning-rate schedule spans.
     """
 
@@ -82,7 +82,7 @@ class Fit:
     """Trains the models of ``trainees`` side by side; :meth:`run` does all of it.
 
     ``x``, ``y`` hold the samples of all trainees, ``x_test``, ``y_test`` the test samples, all on the
-    device that is to do the work. Calls ``report(trainee, epoch, state_dict)`` after each of a trainee's
+    device that is to do the work. Calls ``keep(trainee, epoch, state_dict)`` after each of a trainee's
     snapshots, when the last entries of the trainee's curves are those of exactly these weights on all
     samples, and ``tick(trainee, samples)`` after each epoch.
     """
@@ -93,11 +93,11 @@ class Fit:
         trainees: list[Trainee],
         data: tuple[Tensor, Tensor, Tensor, Tensor],
         settings: TrainSettings,
-        report: Callable[[Trainee, int, dict[str, Tensor]], None],
+        keep: Callable[[Trainee, int, dict[str, Tensor]], None],
         tick: Callable[[Trainee, int], None],
         mode: Mode = USUAL,
     ):
-        self.problem, self.settings, self.report, self.tick = problem, settings, report, tick
+        self.problem, self.settings, self.keep, self.tick = problem, settings, keep, tick
         self.mode = mode
         self.x, self.y, self.x_test, self.y_test = data
         self.trainees = list(trainees)
@@ -249,7 +249,7 @@ class Fit:
             self._keep(going)
 
     def _end_epoch(self, row: int) -> bool:
-        """Report the model if it is due; whether its training is over."""
+        """Hand the model on if it is due; whether its training is over."""
         trainee, epoch = self.trainees[row], len(self.trainees[row].train_loss)
         self.tick(trainee, trainee.size)
         target = self.settings.target_train_loss
@@ -263,7 +263,7 @@ class Fit:
             running = trainee.train_loss[-1], trainee.train_accs[-1]
             trainee.train_loss[-1], trainee.train_accs[-1] = loss, accuracy
             trainee.test_loss[-1], trainee.test_accs[-1] = self.evaluate([row], self.x_test, self.y_test)[0]
-            self.report(trainee, epoch, self.stack.state_dict(row))
+            self.keep(trainee, epoch, self.stack.state_dict(row))
             trainee.train_loss[-1], trainee.train_accs[-1] = running
         return over
 

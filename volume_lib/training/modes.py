@@ -57,7 +57,7 @@ def check_training(
         InputError: the network cannot be trained, or what training changes is not in its ``state_dict``.
     """
     model = build()
-    report = preflight(
+    found = preflight(
         model,
         x,
         y,
@@ -67,7 +67,7 @@ def check_training(
         seconds=0,
         name=name,
     )
-    copies = report.abilities.copies
+    copies = found.abilities.copies
     if copies:
         give_copies(model)
     x, y = fitting(model.to(device), few(x).to(device)), few(y).to(device)

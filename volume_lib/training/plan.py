@@ -70,7 +70,7 @@ class Plan:
             "model_seed": model_seed,
             "problem": self.problem.name,
             "dataset_type": dataset.dataset_type,
-            "additional_data": level,
+            "level": level,
         }
         return Wanted(settings.vary or ADDITIONAL, value, level, epochs, batch_size, record, identity)
 

@@ -219,7 +219,7 @@ class _Work:
         with Bar(total=total, unit="sample", unit_scale=True, desc="training") as bar:
             tick = self.tick = _Ticker(bar)
             for group in self._groups(joint, mode, data[0], bar):
-                Fit(self.plan.problem, group, data, self.plan.settings, self._report, tick, mode).run()
+                Fit(self.plan.problem, group, data, self.plan.settings, self._keep, tick, mode).run()
             tick.flush()
 
     def _check(self, x: Tensor, y: Tensor) -> Mode:
@@ -253,7 +253,7 @@ class _Work:
             groups += [[trainee] for trainee in group] if reason else [group]
         return groups
 
-    def _report(self, trainee: Trainee, epoch: int, state: dict[str, Tensor]) -> None:
+    def _keep(self, trainee: Trainee, epoch: int, state: dict[str, Tensor]) -> None:
         models, lengths = self.origin[id(trainee)]
         # a training that reached its target early is the model that its full length stands for
         wanted = lengths.get(epoch) or lengths[trainee.epochs]

@@ -22,7 +22,7 @@ _TERMINAL |= {"shipped": "36", "warned": "33"}
 
 
 @dataclass(frozen=True)
-class Report:
+class Outcome:
     """The results of one batch. ``interrupted``: somebody stopped it."""
 
     results: list[StepResult]
