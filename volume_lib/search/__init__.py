@@ -5,7 +5,6 @@ from volume_lib._lazy import lazy
 __getattr__, __all__ = lazy(
     __name__,
     {
-        "carriers": "carriers",
         "crossings": "Crossing Grid",
         "points": "Packed Points Target bracket",
         "prediction": "History",
