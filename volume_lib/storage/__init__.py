@@ -18,6 +18,7 @@ what they read, keep to limits that the file's size sets, compare its check sums
 from volume_lib.storage.files import atomic_write, remove_temporary_files, write_bytes
 from volume_lib.storage.masses import load_masses, mass_path, mass_state_path, save_masses
 from volume_lib.storage.models import load_dataset, load_model, load_models_and_data, save_dataset, save_model
+from volume_lib.storage.origins import load_sweeps, stale
 from volume_lib.storage.outputs import list_outputs
 from volume_lib.storage.partials import Partial, load_partials, remove_partials, save_partial
 from volume_lib.storage.paths import (
@@ -56,7 +57,6 @@ from volume_lib.storage.results import (
     save_results,
     save_test_accuracies,
 )
-from volume_lib.storage.stale import load_sweeps, stale
 from volume_lib.storage.sweeps import load_sweep, save_sweep
 from volume_lib.storage.weights import array_of, arrays_of, check_storable, weights_digest
 
