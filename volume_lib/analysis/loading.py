@@ -128,7 +128,7 @@ def _read(
             accuracies = (
                 storage.accuracies_weights(folder) if storage.accuracies_path(folder).exists() else None
             )
-            if told := storage.origins(folder, of_files, cutoffs.get(run), accuracies):
+            if told := storage.stale(folder, of_files, cutoffs.get(run), accuracies):
                 left_out[run] = told
         except InputError as error:
             left_out[run] = str(error)
