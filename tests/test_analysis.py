@@ -52,7 +52,7 @@ def test_summary_has_a_row_for_each_run_landscape_and_minimum(folder):
     path = analysis.write_summary(experiment)
     assert path == folder / "analysis" / "summary.csv"
     rows = list(csv.DictReader(path.open()))
-    assert list(rows[0]) == list(analysis.COLUMNS)
+    assert list(rows[0]) == [name for name in analysis.COLUMNS if not name.startswith("log_mass")]
     keys = {(r["run"], int(r["landscape"]), int(r["minimum"])) for r in rows}
     assert len(rows) == len(keys) == 45
     for text, row in zip(rows, experiment.table, strict=True):
@@ -362,3 +362,46 @@ def test_the_shipped_swiss_roll_is_complete_and_says_what_its_summary_says(tmp_p
     volumes = analysis.mean_and_spread(experiment.matrix("log_exp_r_n", 0))[0]
     assert volumes.argmax() == 0 and (np.diff(volumes[:4]) < 0).all()
     assert (np.diff(np.log(experiment.matrix("test_loss", 0)).mean(axis=0)) < 0).all()
+
+
+def test_log_masses_by_rays_and_by_integration_stand_beside_the_volumes(folder):
+    """Of one run with both, one without any, one whose masses are of other weights."""
+    minima = list(known.LEVELS)
+    for seed in (0, 2):
+        mine = [f"{seed}{m}" for m in minima]
+        rays = [-1000.0 - m for m in minima]
+        more = {
+            "key_values": minima, "weights_digests": mine, "log_mass_rays_values": rays,
+            "log_mass_rays_ci": [[v - 5, v + 2] for v in rays],
+            "log_mass_rays_effective_directions": [1.5] * 5, "log_mass_reference": "init",
+        }  # fmt: skip
+        run = folder / f"model_{seed}_data_{seed + 10}"
+        storage.save_results(
+            storage.results_path(run, "data", 0, 0.1), known.results(seed, 0, minima, **more)
+        )
+        masses = {
+            "key_values": minima, "model_data_levels": minima, "log_mass_values": [-50.0 - m for m in minima],
+            "weights_digests": mine if seed == 0 else ["other"] * 5,
+            "log_mass_intervals": [[-60.0 - m, -40.0 - m] for m in minima],
+            "forward_values": [0.0] * 5, "backward_values": [0.0] * 5, "converged": [True] * 5,
+            "reasons": [""] * 5, "log_mass_rays_values": rays, "log_mass_rays_ci": more["log_mass_rays_ci"],
+            "log_mass_rays_effective_directions": [1.5] * 5, "records": [{}] * 5, "key": "additional",
+            "dataset_type": "data", "loss_landscape_data_param": 0, "base_dataset_size": known.BASE,
+            "num_params": known.N, "loss_threshold": 0.1, "reference": "init", "region": "visible",
+            "samples_digest": "",
+        }  # fmt: skip
+        storage.save_masses(storage.mass_path(run, "data", 0, 0.1), masses)
+    experiment = analysis.load_experiment(folder)
+    assert "other weights" in experiment.notes["model_2_data_12"] and len(experiment.masses[0]) == 1
+    found = experiment.matrix("log_mass_rays", 0)
+    assert (
+        found[0].tolist() == found[2].tolist() == [-1000.0 - m for m in minima] and np.isnan(found[1]).all()
+    )
+    assert experiment.matrix("log_mass_high", 0)[0].tolist() == [-40.0 - m for m in minima]
+    assert np.isnan(experiment.matrix("log_mass", 0)[1:]).all()
+    with analysis.write_summary(experiment).open() as file:
+        first = next(csv.DictReader(file))
+    assert list(first) == list(analysis.COLUMNS) and float(first["log_mass_rays_low"]) == -1005.0
+    assert analysis.mass_table(experiment, 0).rows[1][1:] == (
+        "3", "-1,040", "-1,040 … -1,040", "1.5", "-90", "-100 … -80",
+    )  # fmt: skip

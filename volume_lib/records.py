@@ -147,7 +147,10 @@ class Sweep:
     ``key`` and ``value`` say what varies between the experiment's models, as in :class:`TrainedModel`.
     ``loss_unit`` is the problem's.
     ``samples_digest`` and ``problem_digest`` say which samples and which loss made it (``""``: an older file
-    does not say).
+    does not say). ``moved`` (P names) are the tensors that directions move, ``init_widths`` (P,) the root
+    mean squares of their entries at initialisation, and each ray has its ``slopes`` and ``bends`` (P,) for
+    them (:mod:`volume_lib.rays.moments`): what the log mass by rays is read from; empty where a file does
+    not say.
     """
 
     wiggle_results: Sequence[dict[str, Any]]
@@ -170,4 +173,6 @@ class Sweep:
     loss_unit: str = "nats"
     samples_digest: str = ""
     problem_digest: str = ""
+    moved: list[str] = field(default_factory=list)
+    init_widths: list[float] = field(default_factory=list)
     format_version: int = 1

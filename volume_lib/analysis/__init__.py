@@ -7,6 +7,7 @@ writes it down.
 
 from volume_lib.analysis.comparison import Comparison, compare
 from volume_lib.analysis.loading import load_experiment
+from volume_lib.analysis.masses import mass_table
 from volume_lib.analysis.runs import minima_of
 from volume_lib.analysis.settings import Chosen, choose
 from volume_lib.analysis.statistics import (
@@ -34,6 +35,7 @@ __all__ = [
     "compare",
     "fit_power_law",
     "load_experiment",
+    "mass_table",
     "mean_and_spread",
     "mean_stability",
     "minima_of",

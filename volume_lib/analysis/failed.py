@@ -14,7 +14,9 @@ import numpy as np
 from volume_lib.errors import InputError, near_match
 
 RULES = ("no volume", "leave out", "least volume")
-_VOLUMES = ("log_exp_r_n", "log_volume", "log_exp_r_n_acc")
+_VOLUMES = ("log_exp_r_n", "log_volume", "log_exp_r_n_acc", "log_mass_rays", "log_mass")
+_WORTH = ("ci_low", "ci_high", "resolution", "effective_directions", "num_censored", "log_mass_rays_low")
+_WORTH += ("log_mass_rays_high", "log_mass_rays_directions", "log_mass_low", "log_mass_high")
 
 
 def apply_rule(
@@ -31,7 +33,7 @@ def apply_rule(
     table = table.copy()
     failed = np.array([(row["run"], int(row["minimum"])) in set(failures) for row in table], dtype=bool)
     if rule == "leave out":
-        for column in (*_VOLUMES, "ci_low", "ci_high", "resolution", "effective_directions", "num_censored"):
+        for column in (*_VOLUMES, *_WORTH):
             table[column][failed] = np.nan
     elif rule == "least volume":
         for landscape in np.unique(table["landscape"]):

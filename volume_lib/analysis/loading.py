@@ -27,6 +27,8 @@ _LISTS = {
     "num_censored": "num_censored",
     "log_volume": "log_volume_values",
     "log_exp_r_n_acc": "log_exp_r_n_acc_values",
+    "log_mass_rays": "log_mass_rays_values",
+    "log_mass_rays_directions": "log_mass_rays_effective_directions",
     "test_loss": "test_loss_values",
     "test_acc": "test_acc_values",
     "train_loss": "train_loss_values",
@@ -80,8 +82,12 @@ def load_experiment(
         raise InputError(f"{folder}: no complete run at loss threshold {loss_threshold:g} ({whys})")
     notes = runs.oddities(complete)
     rows: list[tuple] = []
+    masses: dict[int, list[dict[str, Any]]] = {}
     for run, results in complete.items():
         read = _Run(run, found[run].folder, results, cutoffs.get(run), loss_threshold, key, sizes[run])
+        read.load_masses(dataset_type)
+        for level, mass in read.masses.items():
+            masses.setdefault(level, []).append(mass)
         rows += read.rows()
         if read.notes:
             notes[run] = "; ".join([*([notes[run]] if run in notes else []), *read.notes])
@@ -103,6 +109,7 @@ def load_experiment(
         failed=failed,
         failures=failures,
         stability=_stability(complete),
+        masses=masses,
     )
 
 
@@ -183,6 +190,7 @@ class _Run:
         self.threshold, self.key, self.base = threshold, key, base
         self.seeds = storage.run_seeds(folder.resolve()) or (-1, -1)
         self.notes: list[str] = []
+        self.masses: dict[int, dict[str, Any]] = {}
         self.cutoffs = self._by_minimum(cutoffs)
         self.accuracies = self._accuracies()
 
@@ -192,9 +200,9 @@ class _Run:
         for landscape, result in self.contents.items():
             for i, minimum in enumerate(minima_of(result)):
                 values: dict[str, Any] = {name: _entry(result, key, i) for name, key in _LISTS.items()}
-                values["ci_low"], values["ci_high"] = _entry(
-                    result, "log_exp_r_n_ci", i, (math.nan, math.nan)
-                )
+                values |= _ends(result, "log_exp_r_n_ci", i, "ci")
+                values |= _ends(result, "log_mass_rays_ci", i, "log_mass_rays")
+                values |= self._mass(landscape, minimum)
                 if self._never_crossed(result, values):
                     values["log_exp_r_n"] = math.nan
                     untold.append(f"{minimum:,} in landscape {landscape:,}")
@@ -214,6 +222,31 @@ class _Run:
             self.notes.append(
                 f"no direction crossed the threshold, so nothing is told of the volume of {'; '.join(untold)}"
             )
+
+    def load_masses(self, dataset_type: str) -> None:
+        """The ``mass.json`` beside each landscape's results, where they are of the same weights."""
+        for landscape, result in self.contents.items():
+            path = storage.mass_path(self.folder, dataset_type, landscape, self.threshold)
+            if not path.exists():
+                continue
+            try:
+                found = storage.load_masses(path)
+            except InputError as error:
+                self.notes.append(str(error))
+                continue
+            own = dict(zip(minima_of(result), result.get("weights_digests", ()), strict=False))
+            told = zip(found["key_values"], found["weights_digests"], strict=True)
+            if any(own.get(minimum, digest) != digest for minimum, digest in told):
+                self.notes.append(f"{path}: is of other weights than the volumes beside it, and left out")
+            else:
+                self.masses[landscape] = found
+
+    def _mass(self, landscape: int, minimum: int) -> dict[str, float]:
+        found = self.masses.get(landscape, {"key_values": []})
+        if minimum not in found["key_values"]:
+            return {"log_mass": math.nan, "log_mass_low": math.nan, "log_mass_high": math.nan}
+        i = found["key_values"].index(minimum)
+        return {"log_mass": found["log_mass_values"][i]} | _ends(found, "log_mass_intervals", i, "log_mass")
 
     def _never_crossed(self, result: Mapping[str, Any], values: dict[str, Any]) -> bool:
         """Whether an older file's −Infinity stands for no crossing at all, and not for no volume.
@@ -267,6 +300,12 @@ def _entry(result: Mapping[str, Any], key: str, i: int, default: Any = math.nan)
     if values is None or (key == "log_exp_r_n_acc_values" and not _accuracies_tell(result)):
         return default
     return values[i] if values[i] is not None else default
+
+
+def _ends(result: Mapping[str, Any], key: str, i: int, name: str) -> dict[str, float]:
+    """An interval as two columns; NaN where a file does not say."""
+    low, high = _entry(result, key, i, (math.nan, math.nan))
+    return {f"{name}_low": low, f"{name}_high": high}
 
 
 def _accuracies_tell(result: Mapping[str, Any]) -> bool:

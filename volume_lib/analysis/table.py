@@ -31,6 +31,13 @@ COLUMNS: dict[str, type] = {
     "num_censored": float,
     "log_volume": float,
     "log_exp_r_n_acc": float,
+    "log_mass_rays": float,
+    "log_mass_rays_low": float,
+    "log_mass_rays_high": float,
+    "log_mass_rays_directions": float,
+    "log_mass": float,
+    "log_mass_low": float,
+    "log_mass_high": float,
     "test_loss": float,
     "test_acc": float,
     "train_loss": float,
@@ -44,10 +51,13 @@ the minima apart (their additional samples, or the batch size …). ``train_size
 same with the base samples, NaN where the files do not say how many there are. Volumes, their interval
 and ``resolution`` are in nats, −inf for no volume, NaN where a file does not say; so are the losses.
 ``cutoff``: additional samples from which on the minimum has no volume, inf if it always has one.
-``mean_radius``, ``median_radius``: of the threshold radii over directions."""
+``mean_radius``, ``median_radius``: of the threshold radii over directions. ``log_mass_rays`` is the
+region's log probability under the network's initialisation, with its interval and effective directions;
+``log_mass`` the same by integration, where the run has a ``mass.json`` of these weights (its reference and
+region are those that were asked for)."""
 
-QUANTITIES = ("log_exp_r_n", "log_volume", "log_exp_r_n_acc")
-"""Columns that are a log volume."""
+QUANTITIES = ("log_exp_r_n", "log_volume", "log_exp_r_n_acc", "log_mass_rays", "log_mass")
+"""Columns that are a log volume or a log mass."""
 
 
 class Stability(NamedTuple):
@@ -71,7 +81,7 @@ class ExperimentResults:
     why; ``notes`` what is odd in a run or what it lacks that only some figures need; ``remarks`` what the
     files of all runs leave open. ``key`` is what varies between the minima. ``failures``: (run, minimum)
     above the threshold after training, which count by the rule ``failed``. ``stability``: landscape →
-    what each run says of it.
+    what each run says of it. ``masses``: landscape → the ``mass.json`` of each run that has one.
     """
 
     folder: Path
@@ -87,6 +97,7 @@ class ExperimentResults:
     failed: str = "no volume"
     failures: list[tuple[str, int]] = field(default_factory=list)
     stability: dict[int, list[Stability]] = field(default_factory=dict)
+    masses: dict[int, list[dict[str, Any]]] = field(default_factory=dict)
 
     @property
     def runs(self) -> list[str]:
@@ -186,12 +197,16 @@ class ExperimentResults:
 
 
 def write_summary(experiment: ExperimentResults, path: str | Path | None = None) -> Path:
-    """Write the table as CSV, by default ``<experiment>/analysis/summary.csv``; what is unknown is empty."""
+    """Write the table as CSV, by default ``<experiment>/analysis/summary.csv``; what is unknown is empty.
+
+    Columns of log masses are there where a run has any.
+    """
     path = Path(path) if path is not None else storage.analysis_dir(experiment.folder) / "summary.csv"
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(COLUMNS)
-    for row in experiment.table:
+    names = [name for name in COLUMNS if not name.startswith("log_mass") or experiment.has(name)]
+    writer.writerow(names)
+    for row in experiment.table[names]:
         writer.writerow(["" if v != v else v for v in row.item()])
     storage.write_bytes(path, text.getvalue().encode())
     return path

@@ -143,7 +143,9 @@ class Analysis(Section):
     loss_threshold: Positive | None = None
     dataset_type: DatasetType | None = None
     landscape: Natural | None = None
-    quantity: Literal["log_exp_r_n", "log_volume", "log_exp_r_n_acc"] | None = None
+    quantity: Literal["log_exp_r_n", "log_volume", "log_exp_r_n_acc", "log_mass_rays", "log_mass"] | None = (
+        None
+    )
     spread: Literal["sd", "quartiles"] | None = None
     compare_with: str | None = None
     failed: Literal["no volume", "leave out", "least volume"] | None = None

@@ -22,7 +22,7 @@ __getattr__, __all__ = lazy(
     __name__,
     {
         "entry": "integrate",
-        "minima": "integrate_minima ray_mass",
+        "minima": "integrate_minima",
         "record": "Mass",
         "reference": "Reference make_reference",
         "run": "Options",

@@ -15,29 +15,24 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from torch import nn
-
 from volume_lib import storage
 from volume_lib.errors import InputError
 from volume_lib.integration.entry import integrate
 from volume_lib.integration.record import Mass
-from volume_lib.integration.reference import make_reference
 from volume_lib.integration.resume import NotResumable
 from volume_lib.integration.section import IntegrateSettings
-from volume_lib.parameters import flatten, moved_names, num_moved
+from volume_lib.parameters import num_moved
 from volume_lib.problems.base import Problem
 from volume_lib.problems.provenance import level_digest
 from volume_lib.progress import Bar
-from volume_lib.rays.directions import draw
-from volume_lib.rays.scaling import compute_scale, log_det
-from volume_lib.records import Dataset, Sweep, TrainedModel
+from volume_lib.rays.reference import fresh_models
+from volume_lib.records import Dataset, TrainedModel
 from volume_lib.section import takes
 from volume_lib.storage.weights import weights_digest
 from volume_lib.sweep.done import losses_at_zero
+from volume_lib.sweep.older import with_moments
 from volume_lib.volume.estimate import threshold_radii
-from volume_lib.volume.mass import RayMass, log_mass_rays
-
-_NO_RAYS = RayMass(math.nan, (math.nan, math.nan), math.nan)
+from volume_lib.volume.mass import UNKNOWN, RayMass, ray_mass
 
 
 @takes(IntegrateSettings)
@@ -161,23 +156,19 @@ class _Task:
         arguments = {
             "loss": self.problem.per_sample_loss, "threshold": self.threshold, "reference": asked.reference,
             "region": asked.region, "minutes": asked.minutes, "gap": asked.gap, "chains": asked.chains,
-            "seed": asked.seed, "device": asked.device, "build": self._fresh(trained),
+            "seed": asked.seed, "device": asked.device,
             "rays": None if math.isnan(rays.log_mass) else rays.log_mass,
         }  # fmt: skip
+
+        def go() -> Mass:
+            fresh = fresh_models(self.problem, trained)
+            return integrate(trained.model, x, y, resume=state, build=fresh, **arguments)
+
         try:
-            return integrate(trained.model, x, y, resume=state, **arguments)
+            return go()
         except NotResumable:
             state.unlink()  # chains of other weights or samples, of ours: begun anew
-            return integrate(trained.model, x, y, resume=state, **arguments)
-
-    def _fresh(self, trained: TrainedModel) -> Any:
-        """Fresh models of the same kind, each of another seed."""
-        seeds = itertools.count(self.asked.seed)
-
-        def build() -> nn.Module:
-            return self.problem.build_model(trained.model_kwargs, next(seeds), trained.model_class)
-
-        return build
+            return go()
 
     def _rays(self, trained: TrainedModel) -> RayMass:
         """The same quantity by the rays of the sweep; NaN where there is none of this minimum."""
@@ -185,14 +176,15 @@ class _Task:
             self.run_dir, self.dataset.dataset_type, self.level, trained.key, trained.value
         )
         if not path.exists():
-            return _NO_RAYS
+            return UNKNOWN
         sweep = storage.load_sweep(path)
         if weights_digest(sweep.state_dict) != self.weights[trained.value]:
             raise InputError(
                 f"{path}: its rays start at other weights than the model's; run "
                 f"'{storage.PERTURB_NOTEBOOK}' again"
             )
-        return ray_mass(sweep, trained.model, self.threshold, self.asked.reference, self._fresh(trained))
+        sweep = with_moments(self.problem, trained, sweep)
+        return ray_mass(sweep, threshold_radii(sweep, self.threshold).crossing, self.asked.reference)
 
     def _save(self, rows: dict[int, dict[str, Any]]) -> None:
         kept = [rows[trained.value] for trained in self.minima if trained.value in rows]
@@ -212,24 +204,6 @@ class _Task:
                 **{key: [row[key] for row in kept] for key in _COLUMNS},
             },
         )
-
-
-def ray_mass(
-    sweep: Sweep, model: nn.Module, threshold: float, reference: str | float = "init", build: Any = None
-) -> RayMass:
-    """The log mass by rays of a sweep's minimum, its directions drawn again from their seeds.
-
-    NaN where the scaling of the sweep cannot be found again from the weights alone (``curvature``).
-    """
-    if sweep.scaling == "curvature":
-        return _NO_RAYS
-    scale = compute_scale(sweep.scaling, model)
-    if not math.isclose(log_det(scale), sweep.log_det_scaling, rel_tol=1e-6, abs_tol=1e-3):
-        return _NO_RAYS
-    radii, n = threshold_radii(sweep, threshold), num_moved(model)
-    sigma = make_reference(model, moved_names(model), reference, build=build).sigma
-    directions = (draw(seed, n) for seed in radii.seeds.tolist())
-    return log_mass_rays(radii.crossing, directions, flatten(model), scale, sigma)
 
 
 _COLUMNS = (

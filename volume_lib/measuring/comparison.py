@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -50,6 +51,8 @@ def compare(volumes: Sequence[Volume] | Mapping[str, Volume]) -> Comparison:
         "num_directions": [volume.num_directions for volume in every],
         "log_volume_values": [volume.log_volume for volume in every],
     }
+    if not any(math.isnan(volume.log_mass_rays) for volume in every):
+        results["log_mass_rays_values"] = [volume.log_mass_rays for volume in every]
     return Comparison(words.table(results), words.describe_order(results))
 
 

@@ -26,6 +26,7 @@ from volume_lib.parameters import Choice, copied, moved_names
 from volume_lib.preflight import preflight
 from volume_lib.problems.losses import PerSample
 from volume_lib.progress import Bar
+from volume_lib.rays.reference import init_widths
 from volume_lib.rays.scaling import log_det
 from volume_lib.records import Sweep
 from volume_lib.sweep.evaluator import budget_of, rays_of
@@ -242,6 +243,7 @@ class _Given:
         )
         walked = walk(rays, limit, settings, bar)
         state = {name: _array(value) for name, value in self.model.state_dict().items()}
+        moved = {"moved": moved_names(self.model), "init_widths": init_widths(self.model)}
         made = []
         for k, size in enumerate(group):
             records = walked.records(k, settings.seeds)
@@ -253,7 +255,7 @@ class _Given:
                     num_params=len(rays.scale), state_dict=state, scaling=settings.scaling,
                     log_det_scaling=log_det(rays.scale), search=settings.search.name,
                     loss_thresholds=sorted(settings.loss_thresholds), acc_threshold=settings.acc_threshold,
-                    value=sizes[-1] - sizes[0], loss_unit=self.problem.loss_unit,
+                    value=sizes[-1] - sizes[0], loss_unit=self.problem.loss_unit, **moved,
                 )
             )  # fmt: skip
         return made

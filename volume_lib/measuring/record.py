@@ -15,6 +15,7 @@ from volume_lib.errors import InputError
 from volume_lib.parameters import frozen_names, moved_names
 from volume_lib.records import ADDITIONAL, Sweep
 from volume_lib.volume.estimate import Radii, estimate_volumes, log_volume, threshold_radii
+from volume_lib.volume.mass import ray_mass
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -78,6 +79,13 @@ class Volume:
     model_class: str
     scaling: str
     log_det_scaling: float
+    log_mass_rays: float = math.nan
+    """The probability of the region under the network's own initialisation, from the same rays
+    (:mod:`volume_lib.volume.mass`); NaN where its widths are not known, and of an accuracy."""
+    log_mass_rays_interval: tuple[float, float] = (math.nan, math.nan)
+    """95 % bootstrap interval of ``log_mass_rays`` over directions."""
+    log_mass_rays_effective_directions: float = math.nan
+    """How many directions carry that mean."""
     notes: list[str] = field(default_factory=list)
     asked: tuple[str, float] = ("threshold", 0.0)
     """``threshold``, ``rise`` or ``acc_threshold``, and the value that was given for it."""
@@ -155,6 +163,7 @@ class Volume:
                 "log volume",
                 f"{_nats(self.log_volume)}, 95 % within {_nats(low_volume)} … {_nats(high_volume)}",
             ),
+            *self._mass_by_rays(),
             ("resolution", f"{self.resolution:.2g} nats" if math.isfinite(self.resolution) else "open"),
             ("effective directions", f"{self.effective_directions:.1f} of {self.num_directions:,}"),
             ("never crossed", f"{self.num_censored:,}" + (": a lower bound" if self.num_censored else "")),
@@ -169,6 +178,13 @@ class Volume:
         if len(self.family) > 1:
             facts.append(("also measured", f"{len(self.family) - 1} more, by .at(…): {self._others()}"))
         return facts
+
+    def _mass_by_rays(self) -> list[tuple[str, str]]:
+        if math.isnan(self.log_mass_rays):
+            return []
+        low, high = self.log_mass_rays_interval
+        told = f"{_nats(self.log_mass_rays)}, 95 % within {_nats(low)} … {_nats(high)}"
+        return [("log mass by rays", f"{told}, {self.log_mass_rays_effective_directions:.1f} directions")]
 
     def _others(self) -> str:
         asked = dict.fromkeys(f"{volume.asked[0]}={volume.asked[1]:g}" for volume in self.family)
@@ -188,6 +204,10 @@ class Volume:
                 "integrate: needs a loss threshold and a volume measured here, not one from files"
             )
         source, size = self.source, self.landscape
+        reference = options.get("reference", "init")
+        if self.sweep is not None and isinstance(reference, str | float | int):
+            by_rays = ray_mass(self.sweep, self.radii.crossing, reference).log_mass
+            options = {"rays": None if math.isnan(by_rays) else by_rays} | options
         self.mass = integrate(
             source.network, source.x[:size], source.y[:size], loss=source.problem.per_sample_loss,
             threshold=self.threshold, **options,
@@ -300,6 +320,7 @@ def _volumes(sweep: Sweep, results: dict[str, Any], with_accuracy: bool) -> list
             model_class=measured["model_class"],
             scaling=sweep.scaling,
             log_det_scaling=sweep.log_det_scaling,
+            **(_masses(results) if not suffix else {}),
             notes=list(measured["notes"]),
             asked=asked,
             results=results,
@@ -313,6 +334,17 @@ def _volumes(sweep: Sweep, results: dict[str, Any], with_accuracy: bool) -> list
         radii = threshold_radii(sweep, acc_threshold=limit)
         found.append(volume("_acc", radii, limit, ("acc_threshold", limit)))
     return found
+
+
+def _masses(results: dict[str, Any]) -> dict[str, Any]:
+    """The log mass by rays, where the results have it."""
+    if "log_mass_rays_values" not in results:
+        return {}
+    return {
+        "log_mass_rays": results["log_mass_rays_values"][0],
+        "log_mass_rays_interval": tuple(results["log_mass_rays_ci"][0]),
+        "log_mass_rays_effective_directions": results["log_mass_rays_effective_directions"][0],
+    }
 
 
 def _nats(value: float) -> str:

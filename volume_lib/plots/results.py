@@ -32,7 +32,8 @@ def log_volumes(
     """``quantity`` (nats) of each minimum against what it was trained with, one line for each landscape.
 
     Of several landscapes, colours and markers are those of the landscape; of one, those of the minima.
-    ``quantity`` names the key without ``_values``: ``log_exp_r_n``, ``log_exp_r_n_acc`` or ``log_volume``.
+    ``quantity`` names the key without ``_values``: ``log_exp_r_n``, ``log_exp_r_n_acc``,
+    ``log_volume`` or ``log_mass_rays``.
     Error bars: the bootstrap interval over directions, where the file has one.
     """
     several = [results] if isinstance(results, Mapping) else list(results)
@@ -193,7 +194,7 @@ def as_floats(values: Sequence[float | None]) -> np.ndarray:
 
 def _errors(results: Results, quantity: str, values: np.ndarray) -> np.ndarray:
     """(2, M) distances to the ends of the bootstrap interval; 0 where there is none."""
-    estimate = "log_exp_r_n_acc" if quantity == "log_exp_r_n_acc" else "log_exp_r_n"
+    estimate = quantity if f"{quantity}_ci" in results else "log_exp_r_n"
     intervals = results.get(f"{estimate}_ci")
     if not intervals:
         return np.zeros((2, len(values)))

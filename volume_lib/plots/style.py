@@ -58,13 +58,16 @@ VOLUME_WORDS = {
     "log_exp_r_n": LOG_EXP_R_N,
     "log_exp_r_n_acc": rf"{LOG_EXP_R_N} by accuracy",
     "log_volume": "log volume",
+    "log_mass_rays": "log mass by rays",
+    "log_mass": "log mass",
 }
-"""One word for each quantity, everywhere: log volume is that of parameter space, and nothing else."""
+"""One word for each quantity, everywhere: log volume is that of parameter space, log mass the probability
+under a reference, and nothing else."""
 NO_VOLUME = "▽ no volume"
 
 
 def volume_label(quantity: str, unit: str) -> str:
-    """Axis label of a log volume: ``log_exp_r_n``, ``log_exp_r_n_acc`` or ``log_volume``, in ``unit``."""
+    """Axis label of a quantity of :data:`VOLUME_WORDS` in ``unit``."""
     return f"{VOLUME_WORDS[quantity]} ({unit})"
 
 

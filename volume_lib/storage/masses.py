@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,8 @@ _MASSES = _BY_MINIMUM | {
     "samples_digest": schema.text(),
 }
 
+_OF_RAYS = ("log_mass_rays_values", "log_mass_rays_ci", "log_mass_rays_effective_directions")
+
 
 def mass_path(run_dir: str | Path, dataset_type: str, level: int, threshold: float) -> Path:
     """The log masses of the minima in one landscape at one loss threshold."""
@@ -51,7 +54,8 @@ def mass_state_path(path: str | Path, key: str, value: int) -> Path:
 
 def save_masses(path: str | Path, masses: dict[str, Any]) -> Path:
     """Write a ``mass.json`` (strict JSON; the log of no mass, and what is unknown, are null)."""
-    return save_strict_json(Path(path), masses)
+    rays = {key: [_or_null(value) for value in masses[key]] for key in _OF_RAYS}
+    return save_strict_json(Path(path), {**masses, **rays})
 
 
 def load_masses(path: str | Path) -> dict[str, Any]:
@@ -70,4 +74,19 @@ def load_masses(path: str | Path) -> dict[str, Any]:
     for key in ("log_mass_intervals", "log_mass_rays_ci"):
         if any(len(pair) != 2 for pair in content[key]):
             raise InputError(f"{path}: {key}: must have a low and a high end for each minimum")
+    for i, carried in enumerate(content[_OF_RAYS[-1]]):
+        if math.isnan(
+            carried
+        ):  # a null is minus infinity where there are rays, and unknown where there are none
+            content["log_mass_rays_values"][i], content["log_mass_rays_ci"][i] = (
+                math.nan,
+                [math.nan, math.nan],
+            )
     return content
+
+
+def _or_null(value: Any) -> Any:
+    """Unknown numbers as null, in lists too."""
+    if isinstance(value, list | tuple):
+        return [_or_null(part) for part in value]
+    return None if math.isnan(value) else value

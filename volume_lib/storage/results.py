@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 
 # Logarithms of volumes: there, and only there, a JSON null is the log of zero.
 _LOG_KEYS = {"log_exp_r_n_values", "log_exp_r_n_acc_values", "log_volume_values", "log_volume_acc_values"}
-_LOG_KEYS |= {"log_exp_r_n_ci", "log_exp_r_n_acc_ci", "log_mass_values", "log_mass_rays_values"}
+_LOG_KEYS |= {"log_exp_r_n_ci", "log_exp_r_n_acc_ci", "log_mass_values"}
+_LOG_KEYS |= {"log_mass_rays_values", "log_mass_rays_ci"}
 
 _COUNTS, _NUMBERS = schema.many(schema.whole()), schema.many(schema.number())
 _INTERVALS = schema.many(schema.many(schema.number()))
@@ -49,6 +50,9 @@ _BY_MINIMUM: dict[str, schema.Check] = {
     "data_level_ranks": _NUMBERS,
     "log_exp_r_n_acc_ranks": _NUMBERS,
     "weights_digests": schema.many(_WORD),
+    "log_mass_rays_values": _NUMBERS,
+    "log_mass_rays_ci": _INTERVALS,
+    "log_mass_rays_effective_directions": _NUMBERS,
 }
 for _suffix in ("", "_acc"):
     _BY_MINIMUM |= {
@@ -70,6 +74,7 @@ _RESULTS = _BY_MINIMUM | {
     "acc_threshold": schema.optional(_SHARE),
     "loss_unit": _WORD,
     "scaling": _WORD,
+    "log_mass_reference": _WORD,
     "subset_sizes": _COUNTS,
     "radii_rank_probabilities": _NUMBERS,
     "radii_rank_probabilities_full": _NUMBERS,
@@ -156,7 +161,7 @@ def load_results(path: str | Path) -> dict[str, Any]:
             raise InputError(
                 f"{path}: {key}: has {len(content[key])} entries for the {count} of model_data_levels"
             )
-    for key in ("log_exp_r_n_ci", "log_exp_r_n_acc_ci"):
+    for key in ("log_exp_r_n_ci", "log_exp_r_n_acc_ci", "log_mass_rays_ci"):
         if any(len(pair) != 2 for pair in content.get(key, ())):
             raise InputError(f"{path}: {key}: must have a low and a high end for each minimum")
     return content

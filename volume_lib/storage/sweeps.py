@@ -54,8 +54,14 @@ _SWEEP: dict[str, schema.Check] = {
     "loss_unit": schema.text(),
     "samples_digest": schema.text(),
     "problem_digest": schema.text(),
+    "moved": schema.many(schema.text()),
+    "init_widths": schema.many(schema.number(0, nan=False)),
     "format_version": schema.whole(),
 }
+
+
+_MOMENTS = {"slopes": "ray_slopes", "bends": "ray_bends"}
+"""Numbers (P,) of a ray that the file holds for all rays together, (D, P)."""
 
 
 def _object(value: Any) -> np.ndarray:
@@ -69,7 +75,11 @@ def save_sweep(path: str | Path, sweep: Sweep) -> Path:
     path = Path(path)
     arrays: dict[str, Any] = {field.name: getattr(sweep, field.name) for field in fields(sweep)}
     rays = np.empty(len(sweep.wiggle_results), dtype=object)
-    rays[:] = list(sweep.wiggle_results)
+    rays[:] = [
+        {key: value for key, value in ray.items() if key not in _MOMENTS} for ray in sweep.wiggle_results
+    ]
+    if all(_MOMENTS.keys() <= ray.keys() for ray in sweep.wiggle_results):
+        arrays |= {of: np.array([r[key] for r in sweep.wiggle_results]) for key, of in _MOMENTS.items()}
     state = {name: array_of(value) for name, value in sweep.state_dict.items()}
     arrays |= {"wiggle_results": rays, "state_dict": _object(state)}
     arrays["acc_threshold"] = _object(sweep.acc_threshold)
@@ -106,7 +116,30 @@ def load_sweep(path: str | Path) -> Sweep:
     rays = content["wiggle_results"]
     content["wiggle_results"] = [_ray(path, f"wiggle_results[{i}]", ray) for i, ray in enumerate(rays)]
     content["state_dict"] = older.weights(content["state_dict"])
+    _add_moments(path, content, arrays)
     return Sweep(**content)
+
+
+def _add_moments(path: Path, content: dict[str, Any], arrays: dict[str, Any]) -> None:
+    """Each ray's moments, from what the file holds of all; without the names of their tensors they say
+    nothing."""
+    shape = (len(content["wiggle_results"]), len(content.get("moved", ())))
+    if not shape[1] or not all(name in arrays for name in _MOMENTS.values()):
+        content |= {"moved": [], "init_widths": []}
+        return
+    for key, name in _MOMENTS.items():
+        found = arrays[name]
+        if not isinstance(found, np.ndarray) or found.dtype.kind != "f" or found.shape != shape:
+            raise InputError(
+                f"{path}: {name}: {schema.shown(found)} must have a number for each of {shape[0]} directions "
+                f"and {shape[1]} tensors; '{PERTURB_NOTEBOOK}' writes it"
+            )
+        for ray, numbers in zip(content["wiggle_results"], found.astype(np.float64), strict=True):
+            ray[key] = numbers
+    missing = [name for name in content["moved"] if name not in content["state_dict"]]
+    if missing or len(content["init_widths"]) not in (0, shape[1]):
+        told = f"moved: {missing[0]} is not in state_dict" if missing else "init_widths: must be one for each"
+        raise InputError(f"{path}: {told}; '{PERTURB_NOTEBOOK}' writes it")
 
 
 def _ray(path: Path, name: str, ray: Any) -> dict[str, Any]:

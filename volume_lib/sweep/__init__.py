@@ -2,4 +2,6 @@
 
 from volume_lib._lazy import lazy
 
-__getattr__, __all__ = lazy(__name__, {"run": "levels_of run_sweep", "settings": "SweepSettings"})
+__getattr__, __all__ = lazy(
+    __name__, {"older": "completed", "run": "levels_of run_sweep", "settings": "SweepSettings"}
+)

@@ -17,9 +17,11 @@ from torch import Tensor
 from volume_lib import storage
 from volume_lib.devices import resolve_device, torch_defaults
 from volume_lib.errors import InputError
+from volume_lib.parameters import moved_names
 from volume_lib.problems.base import Problem
 from volume_lib.problems.provenance import level_digest, problem_digest
 from volume_lib.progress import Bar
+from volume_lib.rays.reference import fresh_models, init_widths
 from volume_lib.rays.scaling import log_det
 from volume_lib.records import Dataset, Sweep, TrainedModel
 from volume_lib.search.crossings import Crossing, Grid
@@ -170,11 +172,11 @@ def sweep_model(
     """
     rays, limit = open_rays(problem, trained, dataset, levels, settings, device, memory_budget)
     walked = walk(rays, limit, settings, bar, keep)
-    scale = rays.scale
+    scale, widths = rays.scale, init_widths(trained.model, fresh_models(problem, trained))
     del rays  # its loaded directions make room for the records
     for k, level in enumerate(levels):
         records = walked.records(k, settings.seeds)
-        yield _record(problem, trained, dataset, level, settings, scale, records)
+        yield _record(problem, trained, dataset, level, settings, scale, widths, records)
 
 
 def _record(
@@ -184,6 +186,7 @@ def _record(
     level: int,
     settings: SweepSettings,
     scale: Tensor,
+    widths: list[float],
     records: list[dict[str, Any]],
 ) -> Sweep:
     return Sweep(
@@ -197,6 +200,8 @@ def _record(
         train_loss=trained.train_loss[-1],
         num_params=len(scale),
         state_dict=storage.arrays_of(trained.model),
+        moved=moved_names(trained.model),
+        init_widths=widths,
         scaling=settings.scaling,
         log_det_scaling=log_det(scale),
         search=settings.search.name,

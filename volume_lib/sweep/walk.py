@@ -18,6 +18,7 @@ from volume_lib.progress import Bar
 from volume_lib.rays.directions import draw_batch, norms
 from volume_lib.rays.fast import FastRays
 from volume_lib.rays.losses import PlainRays
+from volume_lib.rays.moments import Moments
 from volume_lib.search.crossings import Crossing, Grid
 from volume_lib.search.points import Packed, Points, Target, bracket
 from volume_lib.search.prediction import History
@@ -39,12 +40,16 @@ class Keep:
 class Walked:
     """What is known of the rays of one minimum: ``D`` directions in ``K`` landscapes, at ``T`` thresholds.
 
-    ``norms`` (D,): of the unscaled directions. ``lo``, ``hi`` (K, T, D): the brackets, in the coefficient.
-    ``done``: so many directions have been walked, the first ones.
+    ``norms`` (D,): of the unscaled directions; ``moments`` (D, 2, P): their slopes and bends for the P moved
+    tensors. ``lo``, ``hi`` (K, T, D): the brackets, in the coefficient. ``done``: so many directions have
+    been walked, the first ones.
     """
 
-    def __init__(self, num_landscapes: int, targets: Sequence[Target], num_directions: int) -> None:
+    def __init__(
+        self, num_landscapes: int, targets: Sequence[Target], num_directions: int, num_tensors: int
+    ) -> None:
         self.targets = list(targets)
+        self.moments = np.full((num_directions, 2, num_tensors), np.nan)
         self.norms = np.full(num_directions, np.nan)
         self.lo, self.hi = np.full((2, num_landscapes, len(self.targets), num_directions), np.nan)
         self.done = self.batches = 0
@@ -104,8 +109,12 @@ class Walked:
                 "perturbation_seed": seed,
                 "perturbation_norm": float(norm),
                 "resolution": resolution,
+                "slopes": slopes,
+                "bends": bends,
             }
-            for ray, seed, norm, resolution in zip(self.rays(k), seeds, self.norms, widths, strict=True)
+            for ray, seed, norm, resolution, (slopes, bends) in zip(
+                self.rays(k), seeds, self.norms, widths, self.moments, strict=True
+            )
         ]
 
 
@@ -133,13 +142,16 @@ class _Walk:
         self.targets = settings.targets
         self.search = settings.search.suited(len(settings.seeds), self.n)
         self.history = History()
-        self.walked = Walked(len(rays.sizes), self.targets, len(settings.seeds))
+        sizes = [shape.numel() for shape in rays.shapes.values()]
+        self.moments = Moments(rays.theta, rays.scale, sizes)
+        self.walked = Walked(len(rays.sizes), self.targets, len(settings.seeds), len(sizes))
 
     def run(self) -> Walked:
         self._resume()
         while self.walked.done < len(self.settings.seeds):
             self._next()
         self._refine()
+        self._recall()
         return self.walked
 
     def _next(self) -> None:
@@ -178,8 +190,15 @@ class _Walk:
 
     def _load(self, rows: np.ndarray) -> np.ndarray:
         directions = draw_batch([self.settings.seeds[row] for row in rows], self.n)
+        if rows[0] >= self.walked.done:
+            self.walked.moments[rows] = self.moments(directions)
         self.rays.load(directions)
         return norms(directions).numpy()
+
+    def _recall(self) -> None:
+        """The moments of directions that an interrupted walk had drawn, which are drawn again."""
+        for row in np.flatnonzero(np.isnan(self.walked.moments[:, 1, 0])):
+            self.walked.moments[row] = self.moments(draw_batch([self.settings.seeds[row]], self.n))[0]
 
     # ---- what is kept
 

@@ -37,6 +37,7 @@ from volume_lib.section import takes
 from volume_lib.storage.weights import weights_digest
 from volume_lib.thresholds import above, below, check_thresholds
 from volume_lib.volume import diagnostics
+from volume_lib.volume.mass import RayMass, ray_mass
 from volume_lib.volume.section import VolumeSettings
 
 NARROW = 2e-3
@@ -159,9 +160,12 @@ def estimate_volumes(
     Ranks follow :func:`scipy.stats.rankdata` (ties share their average rank) with 1 = largest.
     ``loss_predicts_minimas`` (the whole order), ``largest_volume_has_least_data`` (the largest alone),
     ``loss_ordering_violations`` and the diagnostics are defined in :mod:`volume_lib.volume.diagnostics`.
-    With ``acc_threshold``, the same numbers for the first coefficient
-    whose accuracy falls below it. ``log_volume_values`` is left out where the files do not say the
-    scaling's determinant, as older ones do not.
+    With ``acc_threshold``, the same numbers for the first coefficient whose accuracy falls below it.
+
+    ``log_volume_values`` is left out where the files do not say the scaling's determinant, and
+    ``log_mass_rays_values`` (:mod:`volume_lib.volume.mass`; with interval and effective directions) where
+    they do not say how wide the network's tensors are at initialisation. Older files do not, which
+    :mod:`volume_lib.sweep.older` finds again.
 
     Raises :class:`InputError` if there is nothing to compare, if the sweeps do not belong together or if
     a threshold is impossible. Warns about a minimum that is above the threshold to begin with (its
@@ -176,7 +180,8 @@ def estimate_volumes(
     sizes = diagnostics.subset_sizes(num_directions, asked.subset_sizes)
 
     radii = [threshold_radii(sweep, loss_threshold) for sweep in sweeps]
-    for sweep, found in zip(sweeps, radii, strict=True):
+    both = list(zip(sweeps, radii, strict=True))
+    for sweep, found in both:
         _warn_if_above(sweep, found, loss_threshold)
     test_losses = [float(sweep.test_loss) for sweep in sweeps]
     levels = [int(sweep.model_trained_data) for sweep in sweeps]
@@ -191,6 +196,7 @@ def estimate_volumes(
         "test_acc_values": [float(sweep.test_accs) for sweep in sweeps],
         "train_loss_values": [float(sweep.train_loss) for sweep in sweeps],
         **by_loss,
+        **_masses([ray_mass(s, r.crossing, bootstrap=asked.bootstrap, seed=seed) for s, r in both]),
         "model_data_levels": levels,
         "key": first.key,
         "key_values": [int(sweep.value) for sweep in sweeps],
@@ -249,6 +255,18 @@ def _measure(
             log_volume(value, n, log_det) for value, log_det in zip(values, determinants, strict=True)
         ]
     return measured
+
+
+def _masses(found: Sequence[RayMass]) -> dict[str, Any]:
+    """The same regions' log masses under the network's own initialisation, where all files say enough."""
+    if any(math.isnan(mass.log_mass) for mass in found):
+        return {}
+    return {
+        "log_mass_reference": "init",
+        "log_mass_rays_values": [mass.log_mass for mass in found],
+        "log_mass_rays_ci": [list(mass.interval) for mass in found],
+        "log_mass_rays_effective_directions": [mass.effective_directions for mass in found],
+    }
 
 
 def _accuracy_results(

@@ -11,15 +11,13 @@ Belrose 2025), and like every mean over directions it is carried by few of them.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
-import torch
 from scipy.special import logsumexp
-from torch import Tensor
 
 from volume_lib.errors import InputError
+from volume_lib.records import Sweep
 from volume_lib.volume.diagnostics import bootstrap_interval, effective_directions
 
 _DEPTH = 45.0
@@ -34,42 +32,89 @@ class RayMass(NamedTuple):
     effective_directions: float
 
 
-def log_mass_rays(
+UNKNOWN = RayMass(math.nan, (math.nan, math.nan), math.nan)
+"""Of a sweep whose file does not say enough."""
+
+
+def ray_mass(
+    sweep: Sweep,
     radii: np.ndarray,
-    directions: Iterable[Tensor],
-    theta: Tensor,
-    scale: Tensor,
-    sigma: Tensor,
+    reference: str | float = "init",
     *,
     bootstrap: int = 1000,
     seed: int = 0,
 ) -> RayMass:
-    """The log mass from threshold ``radii`` (D,) along ``directions`` (D, n), as a sweep's seeds draw them: a
-    tensor, or one vector after the other, so that large networks need not hold them all.
+    """The log mass by rays of a sweep's minimum, from threshold ``radii`` (D,) of its directions.
 
-    ``theta`` (n,): the minimum; ``scale`` (n,): the diagonal of the scaling; ``sigma`` (n,): the reference's
-    widths. Raises :class:`InputError` where their lengths do not agree.
+    ``reference``: ``"init"``, ``"rms"`` or a width, as :mod:`volume_lib.rays.reference` has them. Whatever
+    the scaling, nothing is evaluated or drawn. :data:`UNKNOWN` where the file does not say which tensors
+    moved (:func:`volume_lib.sweep.older` finds that again for older files), how wide they are at
+    initialisation, or the scaling's determinant.
     """
-    count, n = len(radii), len(theta)
-    told = "log_mass_rays: needs one radius per direction, and theta, scale and sigma of its length"
-    if len(scale) != n or len(sigma) != n:
-        raise InputError(told)
-    x0, unit_scale = theta.double() / sigma.double(), scale.double() / sigma.double()
-    slope, bend = np.empty(count), np.empty(count)
-    drawn = 0
-    for i, direction in enumerate(directions):
-        if i >= count or len(direction) != n:
-            raise InputError(told)
-        drawn += 1
-        u = direction.double() / torch.linalg.vector_norm(direction.double()) * unit_scale
-        slope[i], bend[i] = float(u @ x0), float(u @ u)
-    if drawn != count:
-        raise InputError(told)
+    thetas = [np.asarray(sweep.state_dict[name], dtype=np.float64).ravel() for name in sweep.moved]
+    widths = _widths(sweep, thetas, reference)
+    if not thetas or widths is None or math.isnan(sweep.log_det_scaling):
+        return UNKNOWN
+    slopes, bends = (np.array([ray[key] for ray in sweep.wiggle_results]) for key in ("slopes", "bends"))
+    norms = np.array([ray["perturbation_norm"] for ray in sweep.wiggle_results])
+    log_det = sweep.log_det_scaling - sum(
+        len(theta) * math.log(width) for theta, width in zip(thetas, widths, strict=True)
+    )
+    square = sum(float(theta @ theta) / width**2 for theta, width in zip(thetas, widths, strict=True))
+    return log_mass_rays(
+        radii,
+        slopes @ widths**-2.0 / norms,
+        bends @ widths**-2.0 / norms**2,
+        square,
+        log_det,
+        sweep.num_params,
+        bootstrap=bootstrap,
+        seed=seed,
+    )
+
+
+def _widths(sweep: Sweep, thetas: list[np.ndarray], reference: str | float) -> np.ndarray | None:
+    """The reference's width of each moved tensor (P,); None where there is no telling."""
+    if reference == "init":
+        return np.array(sweep.init_widths) if sweep.init_widths else None
+    if reference == "rms":
+        square = sum(float(theta @ theta) for theta in thetas)
+        return np.full(len(thetas), math.sqrt(square / sweep.num_params)) if square > 0 else None
+    if isinstance(reference, str) or not (reference > 0 and math.isfinite(reference)):
+        raise InputError(f"reference {reference!r}: must be init, rms or a positive number")
+    return np.full(len(thetas), float(reference))
+
+
+def log_mass_rays(
+    radii: np.ndarray,
+    slope: np.ndarray,
+    bend: np.ndarray,
+    square: float,
+    log_det: float,
+    n: int,
+    *,
+    bootstrap: int = 1000,
+    seed: int = 0,
+) -> RayMass:
+    """The log mass in ``n`` dimensions from threshold ``radii`` (D,) and the reference along each ray.
+
+    With ``u = S·ĝ/σ`` of a direction and ``x₀ = θ/σ``: ``slope`` (D,) is ``u·x₀``, ``bend`` (D,) is
+    ``‖u‖²``, ``square`` is ``‖x₀‖²`` and ``log_det`` is ``log det S/σ``. Raises :class:`InputError` where
+    lengths do not agree.
+
+    One standard deviation to either side, in one dimension:
+
+    >>> found = log_mass_rays(np.ones(2), np.zeros(2), np.ones(2), 0.0, 0.0, 1)
+    >>> bool(np.isclose(np.exp(found.log_mass), math.erf(1 / math.sqrt(2))))
+    True
+    """
+    if not len(radii) == len(slope) == len(bend) > 0:
+        raise InputError("log_mass_rays: needs one radius, slope and bend for each direction")
     area = math.log(2) + 0.5 * n * math.log(math.pi) - math.lgamma(0.5 * n)
-    constant = area - 0.5 * n * math.log(2 * math.pi) - 0.5 * float(x0 @ x0) + float(unit_scale.log().sum())
+    constant = area - 0.5 * n * math.log(2 * math.pi) - 0.5 * square + log_det
     logs = constant + log_radial(np.asarray(radii, dtype=np.float64), slope, bend, n)
     low, high = bootstrap_interval(logs, bootstrap, np.random.default_rng(seed))
-    return RayMass(float(logsumexp(logs) - math.log(count)), (low, high), effective_directions(logs))
+    return RayMass(float(logsumexp(logs) - math.log(len(logs))), (low, high), effective_directions(logs))
 
 
 def log_radial(radii: np.ndarray, slope: np.ndarray, bend: np.ndarray, n: int) -> np.ndarray:

@@ -42,9 +42,11 @@ class Table:
 
 
 def table(results: Mapping[str, Any]) -> Table:
-    """One row for each minimum: estimate, interval, resolution (nats), effective and uncrossed directions."""
+    """One row for each minimum: estimate, interval, resolution (nats), effective and uncrossed directions;
+    log volume and log mass by rays, where the results have them."""
     header = ("minimum", "log E[r^n]", "95 % interval", "resolution", "effective directions", "never crossed")
-    has_volume = "log_volume_values" in results
+    also = {"log_volume_values": "log volume", "log_mass_rays_values": "log mass by rays"}
+    also = {key: words for key, words in also.items() if key in results}
     drawn = results["num_directions"]
     rows = []
     for i, name in enumerate(_names(results)):
@@ -57,8 +59,8 @@ def table(results: Mapping[str, Any]) -> Table:
             f"{results['effective_directions'][i]:.1f} of {drawn[i] if isinstance(drawn, list) else drawn:,}",
             f"{results['num_censored'][i]:,}",
         )
-        rows.append((*row, _nats(results["log_volume_values"][i])) if has_volume else row)
-    return Table((*header, "log volume") if has_volume else header, rows)
+        rows.append((*row, *(_nats(results[key][i]) for key in also)))
+    return Table((*header, *also.values()), rows)
 
 
 def mass_table(masses: Mapping[str, Any]) -> Table:
