@@ -123,7 +123,7 @@ def give_copies(model: nn.Module) -> None:
         return each(args, _clone), each(kwargs, _clone)
 
     model.register_forward_pre_hook(on_copies, with_kwargs=True)
-    model.gets_copies = True
+    model.__dict__["gets_copies"] = True  # a mark: no parameter, no module
 
 
 @contextmanager
@@ -134,7 +134,7 @@ def undisturbed(device: torch.device | str = "cpu", seed: int | None = None) -> 
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         try:
             if seed is not None:
-                torch.random.default_generator.manual_seed(seed)
+                torch.default_generator.manual_seed(seed)
                 if device.type == "cuda":
                     torch.cuda.manual_seed(seed)
                 random.seed(seed)
@@ -194,6 +194,9 @@ def _not_double(model: nn.Module, x: Any, y: Tensor, loss: PerSample) -> tuple[s
 
 class _Functional(nn.Module):
     """A network with other parameters in place of its own."""
+
+    network: nn.Module
+    parameters_: dict[str, Tensor]
 
     def __init__(self, model: nn.Module, parameters: dict[str, Tensor]) -> None:
         super().__init__()

@@ -6,7 +6,7 @@ passes the threshold, it is no minimum of that landscape any more and its volume
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -73,7 +73,7 @@ def thinned(
     return result
 
 
-def curve_samples(cutoff: dict[str, Any]) -> np.ndarray:
+def curve_samples(cutoff: Mapping[str, Any]) -> np.ndarray:
     """(C,) numbers of samples at which the ``loss_curve`` of an entry is given: all, or its ``samples``."""
     return np.asarray(cutoff.get("samples") or np.arange(1, len(cutoff["loss_curve"]) + 1))
 

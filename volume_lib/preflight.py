@@ -241,7 +241,11 @@ def _mean_loss(
 
 
 def _random_state(device: torch.device) -> tuple:
-    states = [torch.get_rng_state().numpy().tobytes(), random.getstate(), str(np.random.get_state()[1:])]
+    states = [
+        torch.get_rng_state().numpy().tobytes(),
+        random.getstate(),
+        str(list(np.random.get_state())[1:]),
+    ]
     if device.type == "cuda":
         states.append(torch.cuda.get_rng_state(device).numpy().tobytes())
     return tuple(states)

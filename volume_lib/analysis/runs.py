@@ -122,8 +122,8 @@ def choose_key(folder: Path, contents: Contents, wanted: str | None, expected: E
         )
     if said and wanted not in (None, said[0]):
         raise InputError(f"{folder}: key {wanted!r}, but the files say that {said[0]} varies")
-    if said or wanted or expected.key:
-        return said[0] if said else wanted or expected.key
+    if chosen := said[0] if said else wanted or expected.key:
+        return chosen
     natural = any(level in minima_of(result) for run in contents.values() for level, result in run.items())
     return ADDITIONAL if natural else UNKNOWN
 

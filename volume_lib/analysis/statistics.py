@@ -56,11 +56,7 @@ class PowerLaw:
     @property
     def left_out(self) -> list[float]:
         """The sizes that no run's line takes in: 0, or without a volume in any run."""
-        return [
-            float(s)
-            for s, known in zip(self.sizes, np.isfinite(self.residuals).any(axis=0), strict=True)
-            if not known
-        ]
+        return self.sizes[~np.isfinite(self.residuals).any(axis=0)].astype(float).tolist()
 
 
 def rank_agreement(
@@ -98,7 +94,7 @@ def rank_agreement(
     return Agreement(landscape, method, per_run, float(valid.mean()), (float(low), float(high)))
 
 
-def fit_power_law(sizes: Sequence[float], log_volumes: np.ndarray) -> PowerLaw:
+def fit_power_law(sizes: Sequence[float] | np.ndarray, log_volumes: np.ndarray) -> PowerLaw:
     """Fit ``log volume = intercept + exponent·log size`` by least squares, run by run.
 
     ``sizes`` (M,), ``log_volumes`` (S, M) in nats. Sizes of 0 and volumes of NaN or −inf are left out of the

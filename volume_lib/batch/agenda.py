@@ -83,7 +83,7 @@ class Task:
         """What makes this task pointless: something it needs has gone wrong (the analysis: everything)."""
         needs = NEEDS[self.job.step] if self.index is not None else (*NEEDS[self.job.step], self.job.step)
         needed = [task.result for task in self.after if task.job.step in needs]
-        wrong = [result for result in needed if not result.is_good]
+        wrong = [result for result in needed if result is not None and not result.is_good]
         return wrong[0] if wrong and (self.job.run or len(wrong) == len(needed)) else None
 
 

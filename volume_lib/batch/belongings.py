@@ -52,14 +52,14 @@ def placement(
     """Sort the files of a step that is to begin."""
     written, left = belongings(record), record.get("foreign")
     now = file_states(files_of(job), job.folder, {**(left or {}), **written})
-    unfinished = record.get("state") in ("running", "failed") and left is not None
+    unfinished = record.get("state") in ("running", "failed")
     foreign, changed, ours = {}, [], []
     for name, state in now.items():
         if name in written and written[name][2] == state[2]:
             ours.append(job.folder / name)
         elif name in written:
             changed.append(job.folder / name)
-        elif not unfinished or (name in left and left[name][2] == state[2]):
+        elif not unfinished or left is None or (name in left and left[name][2] == state[2]):
             foreign[name] = state
         else:
             ours.append(job.folder / name)

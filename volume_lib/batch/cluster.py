@@ -80,10 +80,10 @@ def _check_shared_memory() -> None:
 
 def _shares(client: Client, experiment: Experiment) -> dict[str, Place]:
     """What each worker may use; InputError if one does not see the experiment or has another version."""
-    from distributed.comm import get_address_host
+    from distributed.comm.addressing import get_address_host
 
-    slots = client.nthreads()
-    said = client.run(describe, str(experiment.folder), on_error="return")
+    slots: Any = client.nthreads()
+    said: Any = client.run(describe, str(experiment.folder), on_error="return")
     workers = {}
     for address, answer in said.items():
         if isinstance(answer, BaseException):

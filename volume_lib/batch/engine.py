@@ -15,9 +15,9 @@ import signal
 import threading
 import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from volume_lib.batch import worker
 from volume_lib.batch.agenda import Task, choose_runs, make_agenda, tasks_of
@@ -110,7 +110,7 @@ class _Batch:
         self.launch = uuid.uuid4().hex
         self.order = worker.Order(self.launch, shares, how[0], os.environ.get("VOLUME_LIB_DATA"), how[1])
         self.finished: queue.SimpleQueue[Future] = queue.SimpleQueue()
-        self.flying: dict[str, tuple[Future, Task]] = {}
+        self.flying: dict[Hashable, tuple[Future, Task]] = {}
         self.looked: dict[int, tuple[float, str]] = {}
 
     def work(self) -> bool:
@@ -122,7 +122,7 @@ class _Batch:
                         raise KeyboardInterrupt
                     self._hand_out(bar)
                     self._collect(bar, timeout=0.5)
-                if not all(task.result.is_good for task in self.tasks):
+                if not all(task.result is not None and task.result.is_good for task in self.tasks):
                     bar.stop()  # it counts what is done, and ends where that ends
                 return False
             except KeyboardInterrupt:
@@ -132,7 +132,7 @@ class _Batch:
                 return True
 
     def _hand_out(self, bar: Bar) -> None:
-        slots = sum(self.client.nthreads().values())
+        slots = sum(cast("dict[str, int]", self.client.nthreads()).values())  # no coroutine: it waits
         flying = {id(task) for _, task in self.flying.values()}
         for task in self.tasks:
             if task.result is not None or id(task) in flying or not task.is_ready:

@@ -16,6 +16,7 @@ from volume_lib.batch.locks import Held, lock
 from volume_lib.batch.notebooks import (
     KEY,
     cells_digest,
+    existing_notebook,
     inject,
     is_as_placed,
     is_template_unedited,
@@ -62,13 +63,14 @@ def alone(experiment: Experiment, what: str) -> Iterator[None]:
 def prepare_notebook(job: Job, template: dict[str, Any] | None = None) -> dict[str, Any]:
     """The job's notebook, cloned where it is missing and given its parameters; written if that changed it."""
     before = read_notebook(job.notebook)
-    template = template or json.loads(template_path(job.step).read_text(encoding="utf-8"))
+    source: dict[str, Any] = template or json.loads(template_path(job.step).read_text(encoding="utf-8"))
     notebook = copy.deepcopy(before)
-    outdated = before is not None and cells_digest(before) != cells_digest(template)
-    if notebook is None or (outdated and is_template_unedited(notebook)):
+    if notebook is None or (
+        cells_digest(notebook) != cells_digest(source) and is_template_unedited(notebook)
+    ):
         record = notebook["metadata"].get(KEY, {}) if notebook else {}
-        notebook = copy.deepcopy(template)
-        notebook["metadata"][KEY] = {**record, "template": cells_digest(template)}
+        notebook = copy.deepcopy(source)
+        notebook["metadata"][KEY] = {**record, "template": cells_digest(source)}
     inject(job.notebook, notebook, job.parameters)
     if notebook != before:
         write_notebook(job.notebook, notebook)
@@ -125,7 +127,7 @@ def _job_of(experiment: Experiment, run: RunSeeds, name: str) -> Job:
 
 def _clean_clone(path: Path) -> dict[str, Any]:
     """A notebook without outputs and without what its last execution left, ready to be a run's."""
-    notebook = read_notebook(path)
+    notebook = existing_notebook(path)
     kept = [cell for cell in notebook["cells"] if not _is_left_by_papermill(cell)]
     for cell in kept:
         cell["metadata"] = {key: value for key, value in cell["metadata"].items() if key == "tags"}
@@ -146,7 +148,7 @@ def _is_edited(path: Path, data: bytes) -> bool:
     if not path.exists() or path.read_bytes() == data:
         return False
     if path.name in NOTEBOOKS.values():
-        return not is_as_placed(read_notebook(path))
+        return not is_as_placed(existing_notebook(path))
     return _remembered(path.parent).get(path.name) != _digest(path.read_bytes())
 
 

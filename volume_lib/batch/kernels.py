@@ -94,7 +94,7 @@ class Execution:
                     "stderr": stderr,
                 }
                 await super().start_kernel(**kwargs, pass_fds=execution.inherit)
-                execution.process = self.provisioner.process
+                execution.process = getattr(self.provisioner, "process", None)
                 if execution.stopped.is_set():
                     execution.stop()
 

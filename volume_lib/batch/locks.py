@@ -76,7 +76,7 @@ def _try(path: Path) -> int | None:
     except OSError as error:
         if path.is_symlink() or (path.exists() and not path.is_file()):
             raise InputError(_NOT_OURS.format(path)) from error
-        raise InputError(f"{path.parent}: cannot be written to: {os.strerror(error.errno)}") from error
+        raise InputError(f"{path.parent}: cannot be written to: {error.strerror or error}") from error
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:

@@ -61,6 +61,14 @@ def read_notebook(path: Path) -> dict[str, Any] | None:
     return content
 
 
+def existing_notebook(path: Path) -> dict[str, Any]:
+    """As :func:`read_notebook`; InputError where there is none."""
+    notebook = read_notebook(path)
+    if notebook is None:
+        raise InputError(f"{path}: the notebook is gone; run again, which clones it")
+    return notebook
+
+
 def _require(path: Path, key: str, value: Any, kind: type | tuple[type, ...], words: str) -> None:
     if not isinstance(value, kind):
         raise InputError(f"{path}: {key} must be {words}, not {value!r:.60}; delete the notebook or mend it")
@@ -303,8 +311,9 @@ class _Floats(ast.NodeTransformer):
 
     def visit_Call(self, node: ast.Call) -> ast.AST:
         is_float = isinstance(node.func, ast.Name) and node.func.id == "float" and len(node.args) == 1
-        if is_float and isinstance(node.args[0], ast.Constant):
-            return ast.copy_location(ast.Constant(float(node.args[0].value)), node)
+        value = node.args[0].value if is_float and isinstance(node.args[0], ast.Constant) else None
+        if isinstance(value, str | int | float):
+            return ast.copy_location(ast.Constant(float(value)), node)
         return node
 
 

@@ -22,7 +22,15 @@ from volume_lib.batch.belongings import let_go, make_way, placement, refuse_to_r
 from volume_lib.batch.data import loaded_data_digest
 from volume_lib.batch.folders import prepare_notebook
 from volume_lib.batch.locks import Abandoned, lock
-from volume_lib.batch.notebooks import KEY, code_version, normalised, read_notebook, warned, write_notebook
+from volume_lib.batch.notebooks import (
+    KEY,
+    code_version,
+    existing_notebook,
+    normalised,
+    read_notebook,
+    warned,
+    write_notebook,
+)
 from volume_lib.batch.resources import Resources
 from volume_lib.batch.shards import ShardFailed, ShardProcess, merge_shards
 from volume_lib.batch.steps import FileStates, Job, file_states, judge
@@ -215,7 +223,7 @@ def _record(job: Job) -> dict[str, Any]:
 
 
 def _end(job: Job, *, state: str, cell: str = "", error: str = "") -> None:
-    notebook = read_notebook(job.notebook)
+    notebook = existing_notebook(job.notebook)
     record = notebook["metadata"].setdefault(KEY, {})
     record |= {"state": state, "cell": cell, "error": error, **written(job, record)}
     if state == "done":

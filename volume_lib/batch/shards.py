@@ -63,7 +63,10 @@ class ShardProcess:
 
     def run(self) -> None:
         """Compute the part; raises :class:`ShardFailed`."""
-        given = {"run_dir": str(self.job.folder), "out": str(storage.shard_dir(self.job.folder, self.index))}
+        given: dict[str, Any] = {
+            "run_dir": str(self.job.folder),
+            "out": str(storage.shard_dir(self.job.folder, self.index)),
+        }
         given["parameters"] = shard_parameters(self.job, self.index)
         given["problem"] = self.job.experiment.problem
         command = [sys.executable, "-m", "volume_lib.batch.shards"]
@@ -81,6 +84,7 @@ class ShardProcess:
             if self.stopped.is_set():
                 self.stop()
             with self.process as process:
+                assert process.stdin is not None  # a pipe, as asked for
                 process.stdin.write(json.dumps(given).encode() + b"\n")
                 process.stdin.flush()
                 code = process.wait()

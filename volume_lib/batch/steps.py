@@ -217,7 +217,7 @@ def judge(job: Job, data: str = "") -> Verdict:
     """
     notebook = read_notebook(job.notebook)
     record = notebook["metadata"].get(KEY, {}) if notebook else {}
-    if "state" not in record:
+    if notebook is None or "state" not in record:
         if job.outputs():
             return Verdict("shipped", "its files are there, and no run in this folder wrote them")
         return Verdict("pending", "never run" if notebook else "not made yet")

@@ -27,19 +27,19 @@ def standard_error(series: np.ndarray) -> float:
 def effective_samples(series: np.ndarray) -> float:
     """Effective sample size of ``series`` (moves, chains), at least 1 for each chain, at most their
     number."""
-    from arviz_stats.base import array_stats
+    from arviz_stats.base.array import array_stats
 
     moves, chains = series.shape
     if moves < 4:
         return float(chains)
-    found = float(array_stats.ess(series, chain_axis=1, draw_axis=0, method="mean"))
+    found = float(np.asarray(array_stats.ess(series, chain_axis=1, draw_axis=0, method="mean")))
     return min(max(found, float(chains)), float(series.size)) if math.isfinite(found) else float(chains)
 
 
 def split_rhat(series: np.ndarray) -> float:
     """R-hat of ``series`` (moves, chains) with ranks and folding (Vehtari et al. 2021); NaN below 4 moves."""
-    from arviz_stats.base import array_stats
+    from arviz_stats.base.array import array_stats
 
     if series.shape[0] < 4 or not series.std() > 0:
         return math.nan
-    return float(array_stats.rhat(series, chain_axis=1, draw_axis=0))
+    return float(np.asarray(array_stats.rhat(series, chain_axis=1, draw_axis=0)))

@@ -108,7 +108,7 @@ def integrate(
     effort = Effort(minutes, gap, gradients, began, walk.spent)
     mass = None
     try:
-        if not walk.beta or walk.position is None:
+        if not walk.beta or not len(walk.position):
             bar.set_description("log mass: where the path begins")
             runner.pilot()
             keep(walk, identity, generator, True)

@@ -77,7 +77,7 @@ def load(resume: Any, identity: dict[str, Any], generator: torch.Generator, plac
     for key, value in identity.items():
         if state["identity"].get(key) != value:
             raise NotResumable(f"resume: was measured with {key} {state['identity'].get(key)}, not {value}")
-    held = dict(state["walk"])
+    held = {key: value for key, value in state["walk"].items() if value is not None}
     held["log_kappa"] = held["log_kappa"].cpu().numpy()
     for key in ("forward", "backward"):
         held[key] = [part.cpu().numpy() for part in held[key]]

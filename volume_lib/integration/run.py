@@ -35,16 +35,16 @@ class Options:
 @dataclass
 class Walk:
     """Everything that changes while chains walk: plain numbers, arrays and tensors, so that it can be
-    kept."""
+    kept. Tensors are empty until they are known."""
 
     beta: float = 0.0
     log_kappa: np.ndarray = field(default_factory=lambda: np.zeros(0))
     moves: int = 0
     first: tuple[float, float] = (0.0, 0.0)
-    position: Tensor | None = None
-    end: Tensor | None = None
+    position: Tensor = field(default_factory=lambda: torch.empty(0))
+    end: Tensor = field(default_factory=lambda: torch.empty(0))
     size: float = 0.3
-    stiffness: Tensor | None = None
+    stiffness: Tensor = field(default_factory=lambda: torch.empty(0))
     forward: list[np.ndarray] = field(default_factory=list)
     backward: list[np.ndarray] = field(default_factory=list)
     frozen: list[tuple[Tensor, float]] = field(default_factory=list)

@@ -8,7 +8,7 @@ product ``x·x₀`` of a minimum with large weights is wrong by a nat, and no st
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +17,7 @@ from torch.utils import _pytree as pytree
 
 from volume_lib.errors import InputError
 from volume_lib.parameters import unflatten
+from volume_lib.problems.base import Stacked
 from volume_lib.training.stacks import Stack, as_operand
 
 Loss = Callable[[Any, Tensor], Tensor]
@@ -138,14 +139,16 @@ class Target:
         rows = torch.addcmul(self.theta, x, self.sigma)
         if self.how == "stack":
             self._stack.parameters.copy_(rows)
-        return sum(self._sums(rows, *data) for data in self._data) / self.count
+        nothing = torch.zeros(self.chains, dtype=torch.float64, device=self.device)
+        return sum((self._sums(rows, *data) for data in self._data), nothing) / self.count
 
     def _sums(self, rows: Tensor, inputs: Any, labels: Tensor) -> Tensor:
         """The sum of the losses of some samples, (M,) float64."""
         if self.how == "each":
             return torch.stack([self._one(row, inputs, labels) for row in rows])
         if self.how == "stack":
-            outputs = self.model.stacked_forward(self._stack.named, inputs.expand(self.chains, *inputs.shape))
+            network = cast("Stacked", self.model)
+            outputs = network.stacked_forward(self._stack.named, inputs.expand(self.chains, *inputs.shape))
             return self._sum_rows(outputs, labels)
         return vmap(lambda row: self._one(row, inputs, labels), randomness="same")(rows)
 

@@ -170,8 +170,8 @@ class _Given:
             y = self._reference(x)
         self.y, targets = _targets(y, len(self.x), device, budget)
         self.problem = Given(function, accurate, unit, targets, y is None)
-        on = (self.x, self.y)
-        check_outputs(self.network, self.problem, *(_ends(part, device) for part in on), not callable(loss))
+        ends = _ends(self.x, device), _ends(self.y, device)
+        check_outputs(self.network, self.problem, *ends, not callable(loss))
         if direct and isinstance(self._outputs(slice(0, 1), model), Tensor):
             self.network = model  # as it is: it may declare a stem
         _check_targets(x, y, name)

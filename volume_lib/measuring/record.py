@@ -234,6 +234,8 @@ class Volume:
             )
         for volume in self.family or [self]:
             sweep = volume.sweep
+            if sweep is None:
+                raise InputError("Volume.save: a volume without its sweep cannot be saved")
             place = (folder, sweep.dataset_type, sweep.additional_data)
             if volume.criterion == "loss":
                 storage.save_sweep(storage.sweep_path(*place, ADDITIONAL, sweep.value), sweep)

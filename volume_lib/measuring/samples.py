@@ -74,7 +74,8 @@ class Lookup:
 
 def _compact(positions: Tensor, device: torch.device) -> Tensor | slice:
     """Evenly spaced positions as a slice, which spares a copy; others as they are."""
-    if torch._C._functorch.is_functorch_wrapped_tensor(positions):
+    # (torch's stubs leave this module out)
+    if torch._C._functorch.is_functorch_wrapped_tensor(positions):  # pyright: ignore[reportAttributeAccessIssue]
         return positions
     first, last = int(positions[0]), int(positions[-1])
     step = max(1, (last - first) // max(1, len(positions) - 1))

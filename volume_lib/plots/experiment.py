@@ -378,7 +378,7 @@ def averages(
         if colours is not None:
             styles[level] = {"color": colours[j], "marker": styles[level]["marker"]}
         if np.isfinite(centre[j]):
-            hollow = {"mfc": "white"} if np.isneginf(values[:, j]).any() else {}
+            hollow: dict[str, Any] = {"mfc": "white"} if np.isneginf(values[:, j]).any() else {}
             reach = np.nan_to_num([[centre[j] - low[j]], [high[j] - centre[j]]], posinf=0.0)
             ax.errorbar(
                 x[j], centre[j], yerr=reach, **styles[level], **hollow, ms=5, lw=1, capsize=2, zorder=4

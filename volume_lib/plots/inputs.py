@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.colors import ListedColormap
+from matplotlib.colors import LinearSegmentedColormap, ListedColormap
 from matplotlib.lines import Line2D
 
 from volume_lib.plots import style
@@ -70,10 +70,7 @@ def decision_boundary(
     x, y = x.detach().cpu(), y.detach().cpu()
     low, high = x.amin(0), x.amax(0)
     pad = 0.12 * (high - low)
-    axes = [
-        torch.linspace(*(float(v) for v in (low - pad)[[i]]), float((high + pad)[i]), resolution)
-        for i in (0, 1)
-    ]
+    axes = [torch.linspace(float((low - pad)[i]), float((high + pad)[i]), resolution) for i in (0, 1)]
     grid = torch.stack(torch.meshgrid(*axes, indexing="xy"), -1).reshape(-1, 2)
     with torch.no_grad():
         device = next(model.parameters()).device
@@ -110,7 +107,7 @@ def _points(problem: Problem, x: Tensor, y: Tensor, ax: Axes) -> Axes:
         at = labels == c
         colour, name = colours[c % len(colours)], _name(problem, c)
         # A white edge tells points from a ground of their own colour, while there is room for one.
-        edge = {"lw": 0.3, "ec": "white"} if size > 4 else {"lw": 0}
+        edge: dict[str, Any] = {"lw": 0.3, "ec": "white"} if size > 4 else {"lw": 0}
         ax.scatter(x[at, 0], x[at, 1], s=size, color=colour, **edge)
         handles.append(Line2D([], [], color=colour, marker="o", ms=3.5, ls="none", label=name))
     ax.set_aspect("equal", adjustable="box")
@@ -204,6 +201,4 @@ def _class_colours(n: int) -> list[Any]:
 
 
 def _two_colours() -> Any:
-    return style.mpl.colors.LinearSegmentedColormap.from_list(
-        "margin", [style.PALETTE[0], "white", style.PALETTE[1]]
-    )
+    return LinearSegmentedColormap.from_list("margin", [style.PALETTE[0], "white", style.PALETTE[1]])

@@ -45,7 +45,7 @@ def mass_convergence(masses: Masses, ax: Axes | None = None, *, levels: Sequence
     for value, record in zip(masses["key_values"], masses["records"], strict=True):
         history = record.get("history", ())
         spent = np.cumsum([row["gradients"] for row in history])
-        look = styles[value] | {"lw": 1, "ms": 4}
+        look: dict[str, Any] = styles[value] | {"lw": 1, "ms": 4}
         ax.plot(spent, [row["forward"] for row in history], "-", **look, label=f"{value:,}")
         ax.plot(spent, [row["backward"] for row in history], "--", **look)
     if ax.lines:
@@ -77,7 +77,8 @@ def rays_and_integration(
     nothing = False
     for found in several:
         for i, value in enumerate(found["key_values"]):
-            position, look = minima.index(value), styles[value] | {"alpha": alpha}
+            position = minima.index(value)
+            look: dict[str, Any] = styles[value] | {"alpha": alpha}
             by_rays, mass = found["log_mass_rays_values"][i], found["log_mass_values"][i]
             if not np.isfinite(mass):
                 style.no_volume(ax, position, look["color"])

@@ -62,7 +62,7 @@ def log_volumes(
                     x[i], y[i], yerr=errors[:, i : i + 1], **look, ms=4.5, ls="none", lw=0.9, capsize=2
                 )
             else:
-                style.no_volume(ax, x[i], look["color"])
+                style.no_volume(ax, float(x[i]), look["color"])
     style.data_axis(ax, models)
     unit = style.nats_axis(ax.yaxis, [as_floats(r[f"{quantity}_values"]).max() for r in several])
     if len(several) > 1:
@@ -177,7 +177,7 @@ def rank_probabilities(results: Results, ax: Axes | None = None) -> Axes:
 def landscape_words(results: Results) -> str:
     """The landscape of one result, for a title."""
     kind = {"poison": "poisoned samples", "noise": "noise samples"}.get(
-        results.get("dataset_type"), "samples"
+        results.get("dataset_type", "data"), "samples"
     )
     return f"landscape: +{int(results['loss_landscape_data_param']):,} {kind}"
 

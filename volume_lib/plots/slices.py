@@ -13,6 +13,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.animation import FFMpegWriter
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import LogNorm
 from matplotlib.ticker import LogFormatterMathtext, LogLocator
 
@@ -139,7 +140,11 @@ def loss_surface(
             "name": f"minimum {minimum:,}",
         }
         figure.add_scatter3d(**point, marker={"color": styles[int(minimum)]["color"], "size": 6})
-    scene = {"xaxis_title": plane.unit, "yaxis_title": plane.unit, "zaxis_title": f"log₁₀ loss ({loss_unit})"}
+    scene: dict[str, Any] = {
+        "xaxis_title": plane.unit,
+        "yaxis_title": plane.unit,
+        "zaxis_title": f"log₁₀ loss ({loss_unit})",
+    }
     scene |= {"zaxis_range": [np.log10(low), np.log10(high)], "aspectmode": "cube"}
     scene["camera"] = {"eye": {"x": 1.5, "y": -1.5, "z": 1.2}, "center": {"x": 0, "y": 0, "z": -0.15}}
     figure.update_layout(
@@ -179,7 +184,7 @@ def animate_slices(
     for slice_, title in zip(losses, titles, strict=True):
         ax = loss_slice(slice_, a, b, plane, title=title, limits=limits, **options)
         frames.append(_pixels(ax))
-        plt.close(ax.figure)
+        plt.close(style.figure_of(ax))
     frames += [frames[-1]] * frames_per_second
     write_bytes(path, (_gif if path.suffix == ".gif" else _mp4)(frames, frames_per_second))
     return path
@@ -212,9 +217,8 @@ def _colour_bar(axes: Sequence[Axes], filled: Any, loss_unit: str) -> None:
 
 def _pixels(ax: Axes) -> np.ndarray:
     """(height, width, 3) of the whole figure; even numbers, as video codecs want them."""
-    figure = ax.figure
-    canvas = figure.canvas
-    if not hasattr(canvas, "buffer_rgba"):
+    canvas = style.figure_of(ax).canvas
+    if not isinstance(canvas, FigureCanvasAgg):
         raise InputError(f"films need the Agg canvas; this process draws with {type(canvas).__name__}")
     canvas.draw()
     pixels = np.asarray(canvas.buffer_rgba())[..., :3]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -36,7 +37,7 @@ def rank_table(
     ax = style.new_axes(ax, height=0.85)
     landscape = experiment.landscapes[0] if landscape is None else landscape
     values = experiment.matrix(quantity, landscape)
-    present = ~np.isnan(values).all(axis=0)
+    present = np.asarray(~np.isnan(values).all(axis=0))
     values = values[:, present]
     minima = [m for m, there in zip(experiment.minima, present, strict=True) if there]
     shares = np.zeros((len(minima), len(minima)))
@@ -60,7 +61,7 @@ def rank_table(
                 color="white" if share > 0.6 else "black",
             )
     ax.set_xticks(range(len(minima)), [f"{m:,}" for m in minima], rotation=30 if len(minima) > 4 else 0)
-    ax.set_yticks(range(len(minima)), range(1, len(minima) + 1))
+    ax.set_yticks(range(len(minima)), [str(rank + 1) for rank in range(len(minima))])
     return style.finish(
         ax,
         f"minimum: {experiment_plots.minima_words(experiment, sizes=False)}",
@@ -83,7 +84,7 @@ def agreement(
     landscapes = sorted({a.landscape for group in series.values() for a in group if np.isfinite(a.mean)})
     for k, (name, group) in enumerate(series.items()):
         shift = 0.16 * (k - (len(series) - 1) / 2)
-        look = {"color": style.PALETTE[k], "marker": style.MARKERS[k]}
+        look: dict[str, Any] = {"color": style.PALETTE[k], "marker": style.MARKERS[k]}
         known = [a for a in group if np.isfinite(a.mean)]
         for a in known:
             at = landscapes.index(a.landscape) + shift
@@ -168,9 +169,9 @@ def stability(experiment: ExperimentResults, landscape: int | None = None, ax: A
     everything = [size for sizes, _ in found.values() for size in sizes]
     for name, (sizes, shares) in found.items():
         words, colour, marker, line = looks[name]
-        look = {"color": style.PALETTE[colour], "ls": line}
+        look: dict[str, Any] = {"color": style.PALETTE[colour], "ls": line}
         ax.plot(sizes, shares.T, **look, lw=0.5, alpha=0.3)
-        hollow = {"mfc": "white"} if line == "--" else {}
+        hollow: dict[str, Any] = {"mfc": "white"} if line == "--" else {}
         ax.plot(sizes, shares.mean(axis=0), **look, marker=marker, **hollow, ms=4, lw=1.2, label=words)
     if everything:
         style.data_axis(ax, everything)

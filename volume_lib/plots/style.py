@@ -16,6 +16,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
+from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.ticker import (
     FixedLocator,
@@ -26,6 +27,7 @@ from matplotlib.ticker import (
     ScalarFormatter,
 )
 
+from volume_lib.errors import InputError
 from volume_lib.storage import atomic_write
 
 COLUMN = 8 / 2.54
@@ -87,7 +89,7 @@ def level_styles(levels: Iterable[int]) -> dict[int, dict[str, Any]]:
     if len(ordered) <= len(PALETTE):
         colours: Sequence[Any] = PALETTE
     else:
-        colours = [mpl.colors.to_hex(c) for c in mpl.colormaps["viridis"](np.linspace(0, 0.95, len(ordered)))]
+        colours = [to_hex(c) for c in mpl.colormaps["viridis"](np.linspace(0, 0.95, len(ordered)))]
     return {
         level: {"color": colours[i], "marker": MARKERS[i % len(MARKERS)]} for i, level in enumerate(ordered)
     }
@@ -181,7 +183,7 @@ def legend(ax: Axes, title: str = "", handles: Sequence[Any] | None = None) -> N
     labels = [h.get_label() for h in handles] if handles is not None else ax.get_legend_handles_labels()[1]
     if not labels:
         return
-    width_inches = ax.get_position().width * ax.figure.get_figwidth()
+    width_inches = ax.get_position().width * figure_of(ax).get_figwidth()
     characters = max(12.0, 17 * max(width_inches, 1.2))
     columns = int(np.clip(characters // (max(map(len, labels)) + 6), 1, len(labels)))
     rows = int(np.ceil(len(labels) / columns))
@@ -280,11 +282,18 @@ def no_volume(ax: Axes, x: float, colour: str) -> None:
     )
 
 
+def figure_of(drawn: Figure | Axes) -> Figure:
+    """The figure itself, or the one that the axes lie in."""
+    figure = drawn if isinstance(drawn, Figure) else drawn.get_figure(root=True)
+    if not isinstance(figure, Figure):
+        raise InputError(f"{type(drawn).__name__}: neither a figure nor axes in one")
+    return figure
+
+
 def save(figure: Figure | Axes, path: str | Path, dpi: int = PRINT_DPI) -> Path:
     """Write the figure (or the figure of an axes) to ``path``, atomically; the suffix says the format."""
     path = Path(path)
-    if not isinstance(figure, Figure):
-        figure = figure.get_figure(root=True) if hasattr(figure, "get_figure") else figure
+    figure = figure_of(figure)
     path.parent.mkdir(parents=True, exist_ok=True)
     kind = path.suffix.lstrip(".").lower() or "png"
     # Times and versions stay out of the files: the same figure gives the same bytes.

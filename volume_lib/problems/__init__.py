@@ -133,6 +133,8 @@ def _user_problem(
 def _import_file(path: Path):
     module_name = f"volume_lib_user_problem_{path.stem}_{abs(hash(str(path)))}"
     spec = importlib.util.spec_from_file_location(module_name, path)
+    if spec is None or spec.loader is None:
+        raise InputError(f"problem file {path} cannot be imported: its name must end in .py")
     module = importlib.util.module_from_spec(spec)
     # dataclasses and pickling look a class's module up in sys.modules
     sys.modules[module_name] = module

@@ -22,9 +22,10 @@ from __future__ import annotations
 import inspect
 import os
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from numbers import Integral
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -46,6 +47,23 @@ def check_seed(name: str, seed: int) -> None:
 def data_root() -> Path:
     """Where data sets are looked for and downloaded to: ``VOLUME_LIB_DATA``, else ``~/.cache/volume_lib``."""
     return Path(os.environ.get("VOLUME_LIB_DATA") or "~/.cache/volume_lib").expanduser()
+
+
+class Stemmed(Protocol):
+    """A network whose first layer is linear in its parameters, and said to be: ``forward(x)`` is
+    ``tail(stem(x))``."""
+
+    stem_parameter_names: Sequence[str]
+
+    def stem(self, x: Tensor) -> Tensor: ...
+    def tail(self, x: Tensor) -> Tensor: ...
+
+
+class Stacked(Protocol):
+    """A network that can run for many parameters at once, (M, ...) each, as operands of products."""
+
+    def stacked_forward(self, parameters: dict[str, Tensor], x: Tensor) -> Tensor: ...
+    def stacked_tail(self, parameters: dict[str, Tensor], x: Tensor) -> Tensor: ...
 
 
 class Problem(ABC):
@@ -112,7 +130,7 @@ class Problem(ABC):
         kwargs = self.full_model_kwargs(model_kwargs, chosen)
         check_seed("model_seed", seed)
         with torch_defaults(), torch.random.fork_rng(devices=[]):
-            torch.random.default_generator.manual_seed(seed)
+            torch.default_generator.manual_seed(seed)
             try:
                 return self.model_classes[chosen](**kwargs)
             except (TypeError, ValueError) as error:

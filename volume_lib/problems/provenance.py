@@ -42,7 +42,7 @@ def tensors_digest(parts: Iterable[Tensor]) -> str:
 
     digest = hashlib.blake2b(digest_size=8)
     for part in parts:
-        digest.update(part.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+        digest.update(part.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 

@@ -126,7 +126,7 @@ def ggn_diagonal(
         def outputs_of(moved: dict[str, Tensor]) -> Tensor:
             return functional_call(model, {**parameters, **moved}, (x[None],))[0]
 
-        outputs, pullback = vjp(outputs_of, moved)
+        outputs, pullback = vjp(outputs_of, moved)[:2]
         factor = _root(problem, outputs, y) @ signs
         # Of size one, as float32 has no squares of the tiny curvatures of a sample that is fitted well.
         size = factor.abs().amax().clamp(min=1e-150)

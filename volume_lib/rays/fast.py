@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -22,7 +22,7 @@ from torch.func import functional_call, vmap
 
 from volume_lib.abilities import doubled
 from volume_lib.parameters import copied, unflatten
-from volume_lib.problems.base import Problem
+from volume_lib.problems.base import Problem, Stacked, Stemmed
 from volume_lib.rays.losses import Evaluator, exact_convolutions
 from volume_lib.training.stacks import as_operand
 
@@ -80,7 +80,8 @@ class FastRays(Evaluator):
     def _find_stem(self, memory_budget: float) -> None:
         """Settle whether the model's stem is used, which parameters go where, and how many rows fit."""
         declared = all(hasattr(self.model, name) for name in ("stem", "tail", "stem_parameter_names"))
-        declared = declared and not self.shapes.keys().isdisjoint(self.model.stem_parameter_names)
+        network = cast("Stemmed", self.model)
+        declared = declared and not self.shapes.keys().isdisjoint(network.stem_parameter_names)
         # only a call of the whole network gets a copy of its inputs
         declared = declared and not getattr(self.model, "gets_copies", False)
         itemsize, n = self.theta.element_size(), len(self.theta)
@@ -88,14 +89,14 @@ class FastRays(Evaluator):
         per_row = 3 * itemsize * n  # the direction, the scaled direction, the parameters
         if declared:
             with torch.no_grad():
-                shape = self.model.stem(self.x[:1]).shape[1:]
+                shape = network.stem(self.x[:1]).shape[1:]
             with_stem = per_row + itemsize * len(self.x) * math.prod(shape)
             if 2 * with_stem <= memory_budget:  # else: the stems of one direction do not fit
                 self.stem_shape, per_row = shape, with_stem
         self.max_rows = max(1, int(min(memory_budget, LOADED_BYTES) // per_row))
         if self.twin:
             self.max_rows = min(self.max_rows, self.twin.max_rows)
-        stem_names = set(self.model.stem_parameter_names) if self.stem_shape else set()
+        stem_names = set(network.stem_parameter_names) if self.stem_shape else set()
         tied = set(getattr(self.model, "tied_parameter_names", ()))
         self._stem_columns = _Columns(self.shapes, [name for name in self.shapes if name in stem_names])
         self._tail_columns = _Columns(
@@ -141,8 +142,11 @@ class FastRays(Evaluator):
 
         ``frozen``: what takes the place of the model's own frozen parameters.
         """
-        if out is None:
-            out = self.x.new_empty(len(vectors), len(self.x), *self.stem_shape, dtype=self.theta.dtype)
+        stems: Tensor = (
+            out
+            if out is not None
+            else self.x.new_empty(len(vectors), len(self.x), *(self.stem_shape or ()), dtype=self.theta.dtype)
+        )
         group = self._rows_together(len(self.x), vectors.shape[1])
         with exact_convolutions(self.device):
             for a in range(0, len(vectors), group):
@@ -150,15 +154,15 @@ class FastRays(Evaluator):
                 together = len(vectors[a : a + group])
                 parameters |= _repeated(frozen, together)
                 if together > 1:
-                    out[a : a + together] = self._stem.call_stacked(parameters, self.x, None)
+                    stems[a : a + together] = self._stem.call_stacked(parameters, self.x, None)
                     continue
 
-                def fill(stem: Callable[[Tensor], Tensor], row: Tensor = out[a]) -> None:
+                def fill(stem: Callable[[Tensor], Tensor], row: Tensor = stems[a]) -> None:
                     for part in self._parts(len(self.x)):
                         row[part] = stem(self.x[part])
 
                 self._stem.call(parameters, fill)
-        return out
+        return stems
 
     def _parts(self, size: int, stride: int = 1) -> list[slice]:
         step = self.chunk * stride
@@ -180,7 +184,7 @@ class FastRays(Evaluator):
         precise: bool = False,
     ) -> tuple[np.ndarray, np.ndarray]:
         """Mean losses and accuracies: see :class:`volume_lib.rays.losses.Rays`."""
-        if precise and self.has_precise(landscape):
+        if precise and self.twin is not None and self.has_precise(landscape):
             return self.twin(rows, coefficients, landscape, stride)
         samples = -(-self.sizes[landscape] // stride)
         parts = self._parts(self.sizes[landscape], stride)
@@ -210,7 +214,7 @@ class FastRays(Evaluator):
             if self.stem_shape and hasattr(self.model, "stacked_tail"):
                 everything = parameters | _repeated(self._frozen, len(c))
                 operands = {name: as_operand(value) for name, value in everything.items()}
-                outputs = self.model.stacked_tail(operands, inputs)
+                outputs = cast("Stacked", self.model).stacked_tail(operands, inputs)
             else:
                 outputs = self._tail.call_stacked(parameters, inputs, 0 if self.stem_shape else None)
             return vmap(self._per_sample, in_dims=(0, None))(outputs, y)

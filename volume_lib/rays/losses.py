@@ -38,6 +38,7 @@ class Rays(Protocol):
 
     def has_precise(self, landscape: int) -> bool:
         """Whether ``precise=True`` gives more digits in this landscape."""
+        ...
 
     def __call__(
         self,
@@ -59,6 +60,7 @@ class Rays(Protocol):
         Returns:
             ``(losses, accuracies)``, float64 arrays of shape ``(R, landscape + 1)``.
         """
+        ...
 
 
 class Evaluator:

@@ -66,9 +66,10 @@ def make_reference(
             )
         return Reference("own", sigma)
     if isinstance(reference, Real) and not isinstance(reference, bool):
-        if not (reference > 0 and math.isfinite(reference)):
+        width = float(reference)
+        if not (width > 0 and math.isfinite(width)):
             raise InputError(f"reference {reference}: a width must be a positive number")
-        return Reference("own", torch.full((count,), float(reference), dtype=torch.float64))
+        return Reference("own", torch.full((count,), width, dtype=torch.float64))
     if reference == "rms":
         width = math.sqrt(sum(float(t.double().square().sum()) for t in tensors.values()) / count)
         return Reference("rms", torch.full((count,), _positive(width), dtype=torch.float64))

@@ -81,10 +81,6 @@ class Grid:
         """Itself: the grid is the same for any number of directions and parameters."""
         return self
 
-    def unfinished(self, lo: np.ndarray, hi: np.ndarray, norms: np.ndarray, n: int) -> np.ndarray:
-        """None: a grid is not refined."""
-        return np.zeros(len(lo), dtype=bool)
-
 
 @dataclass(frozen=True)
 class Crossing:

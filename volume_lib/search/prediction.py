@@ -32,7 +32,7 @@ class Shape:
 
     def of(self, rows: np.ndarray) -> Shape:
         """The prior of some of the rays."""
-        return self if np.isscalar(self.slope) else replace(self, slope=self.slope[rows])
+        return replace(self, slope=self.slope[rows]) if isinstance(self.slope, np.ndarray) else self
 
 
 def fit_root(

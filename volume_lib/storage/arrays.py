@@ -9,7 +9,7 @@ import io
 import math
 import re
 from collections import OrderedDict
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -44,7 +44,7 @@ def _dtype(description: Any, *_: Any) -> Pending:
     return Pending(finish)
 
 
-def _filled(shape: Any, dtype: Any, data: Any, order: str) -> np.ndarray:
+def _filled(shape: Any, dtype: Any, data: Any, order: Literal["C", "F"]) -> np.ndarray:
     """The array of ``shape`` and ``dtype`` whose memory is ``data`` (of objects: whose entries)."""
     if type(dtype) is _FLOAT and type(data) is bytes and data and shape == (len(data) // 8,):
         return np.frombuffer(data, dtype).copy()  # what most arrays are, by the thousand
@@ -85,7 +85,7 @@ def _from_buffer(data: Any, dtype: Any, shape: Any, order: Any = "C") -> np.ndar
     return _filled(shape, dtype, data, "F" if order == "F" else "C")
 
 
-def _scalar(dtype: Any, data: Any) -> np.generic:
+def _scalar(dtype: Any, data: Any) -> Any:
     if not isinstance(dtype, np.dtype) or dtype.hasobject:
         raise Refused("its number has a type that is none")
     return _filled((), dtype, data, "C")[()]

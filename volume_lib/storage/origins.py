@@ -81,7 +81,9 @@ def _models_of(run_dir: Path) -> dict[Minimum, _Model]:
         said = peek_torch(path) or {}  # without torch, which estimating volumes does without
         key, value = said.get("key"), said.get(str(said.get("key")), said.get("additional_data"))
         digest, level = said.get("weights_digest"), said.get("additional_data")
-        if not (isinstance(key, str) and isinstance(digest, str) and type(value) is type(level) is int):
+        if not (
+            isinstance(key, str) and isinstance(digest, str) and type(value) is int and type(level) is int
+        ):
             key, value, said = model_content(path)  # an older file
             digest, level = weights_digest(said["state_dict"]), int(said["additional_data"])
         found[key, value] = _Model(path, digest, str(said.get("data_digest", "")), level)

@@ -110,8 +110,9 @@ def list_sweeps(run_dir: str | Path, dataset_type: str | None = None) -> dict[in
 
 def list_runs(experiment_dir: str | Path) -> list[Path]:
     """The run folders ``model_<m>_data_<d>`` of an experiment, by model seed, then data seed."""
-    folders = [path for path in Path(experiment_dir).glob("*") if run_seeds(path) and path.is_dir()]
-    return sorted(folders, key=run_seeds)
+    seeds = {path: run_seeds(path) for path in Path(experiment_dir).glob("*") if path.is_dir()}
+    known = {path: pair for path, pair in seeds.items() if pair}
+    return sorted(known, key=known.__getitem__)
 
 
 def list_results(run_dir: str | Path) -> dict[tuple[str, int, float], Path]:

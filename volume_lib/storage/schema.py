@@ -110,7 +110,7 @@ def number(low: float = -math.inf, high: float = math.inf, *, nan: bool = True, 
         value = one(value)
         if value is None and none is not ...:
             return none
-        if type(value) not in (int, float):
+        if type(value) is not int and type(value) is not float:
             raise ValueError("must be a number")
         value = float(value)
         if not low <= value <= high and not (nan and math.isnan(value)):
@@ -165,7 +165,9 @@ def many(of_each: Check, *, at_least: int = 0) -> Check:
 def curve(value: Any) -> list[float]:
     """Real numbers, at least one: over the epochs, or the last alone."""
     value = one(value)
-    values = [value] if isinstance(value, int | float) and not isinstance(value, bool) else entries(value)
+    values: list[Any] = (
+        [value] if isinstance(value, int | float) and not isinstance(value, bool) else entries(value)
+    )
     if not values:
         raise ValueError("must have a value for each epoch")
     if set(map(type, values)) <= {float}:

@@ -47,7 +47,7 @@ class Storage(Leaf):
 
         # torch's own memory: its alignment is part of what decides the last bit of a sum
         raw = torch.empty(size, dtype=torch.uint8)
-        self.memory = memoryview(raw.numpy()) if size else memoryview(bytearray())
+        self.memory = raw.numpy().data if size else memoryview(bytearray())
         self.flat = raw.view(dtype) if size else torch.empty(0, dtype=dtype)
 
 
@@ -165,9 +165,10 @@ def read_archive(archive: Archive) -> Any:
         if name not in archive.members:
             raise ValueError("a storage is missing")
         if name not in storages:
-            _, storages[name] = _described(identity, archive.members[name].file_size)
-            if type(storages[name]) is Storage:
-                archive.read_into(name, storages[name].memory)
+            _, found = _described(identity, archive.members[name].file_size)
+            storages[name] = found
+            if isinstance(found, Storage):
+                archive.read_into(name, found.memory)
         return storages[name]
 
     data = archive.read(main[0])

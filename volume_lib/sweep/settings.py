@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -72,5 +73,5 @@ class SweepSettings:
 def _search(name: str, max_coefficient: float | None, xrtol_rest: float | None) -> Crossing | Grid:
     if name == "grid":
         return Grid(tuple((max_coefficient or 1.0) * c for c in Grid().coefficients))
-    given = {"max_coefficient": max_coefficient, "xrtol_rest": xrtol_rest}
+    given: dict[str, Any] = {"max_coefficient": max_coefficient, "xrtol_rest": xrtol_rest}
     return Crossing(**{key: value for key, value in given.items() if value is not None})

@@ -19,7 +19,7 @@ from volume_lib.rays.directions import draw_batch, norms
 from volume_lib.rays.fast import FastRays
 from volume_lib.rays.losses import PlainRays
 from volume_lib.rays.moments import Moments
-from volume_lib.search.crossings import Crossing, Grid
+from volume_lib.search.crossings import Crossing
 from volume_lib.search.points import Packed, Points, Target, bracket
 from volume_lib.search.prediction import History
 from volume_lib.storage import Partial
@@ -85,7 +85,7 @@ class Walked:
             for k in range(len(self._packed))
         ]
 
-    def unfinished(self, search: Crossing | Grid, n: int) -> np.ndarray:
+    def unfinished(self, search: Crossing, n: int) -> np.ndarray:
         """Which brackets are to be narrower, ``(K, T, D)``; see :mod:`volume_lib.search.carriers`."""
         wanted = np.zeros(self.lo.shape, dtype=bool)
         for k, t in np.ndindex(*wanted.shape[:2]):
@@ -168,14 +168,15 @@ class _Walk:
     def _refine(self) -> None:
         """Refine until nothing that can carry a mean is left as it was, the largest radii first."""
         announced: set[int] = set()
-        while (wanted := self.walked.unfinished(self.search, self.n)).any():
+        search = self.search
+        while isinstance(search, Crossing) and (wanted := self.walked.unfinished(search, self.n)).any():
             chosen = np.flatnonzero(wanted.any(axis=(0, 1)))
             size = self.rays.sizes[-1]
             if self.bar is not None:
                 more = set(chosen.tolist()) - announced
                 announced |= more
                 self.bar.lengthen(len(more) * size)
-                self.bar.set_postfix_str(f"the largest radii, to {self.search.xrtol:g}")
+                self.bar.set_postfix_str(f"the largest radii, to {search.xrtol:g}")
             largest = (
                 np.nanmax(np.where(wanted, self.walked.lo, 0), axis=(0, 1))[chosen]
                 * self.walked.norms[chosen]
@@ -183,7 +184,7 @@ class _Walk:
             rows = np.sort(chosen[np.argsort(-largest, kind="stable")][: min(self.limit, LARGEST_BATCH)])
             batch_norms = self._load(rows)
             points = self.walked.points(rows)
-            self.search.refine(self.rays, points, self.targets, self.history, wanted[:, :, rows])
+            search.refine(self.rays, points, self.targets, self.history, wanted[:, :, rows])
             self._take(rows, batch_norms, points)
             if self.bar is not None:
                 self.bar.update(len(rows) * size)

@@ -94,7 +94,7 @@ def _evaluated(
 ) -> TrainedModel:
     train_loss, train_acc = _evaluate(problem, model, *dataset.upto(wanted.level))
     test_loss, test_acc = _evaluate(problem, model, dataset.x_test, dataset.y_test)
-    curves = {"train_loss": [train_loss], "train_accs": [train_acc]}
+    curves: dict[str, Any] = {"train_loss": [train_loss], "train_accs": [train_acc]}
     curves |= {"test_loss": [test_loss], "test_accs": [test_acc]}
     return TrainedModel(
         model=model, settings=record, key=wanted.key, value=wanted.value, **wanted.identity, **curves

@@ -165,7 +165,7 @@ class Fit:
         for step, of_models in enumerate(zip(*counts, strict=True)):
             largest = max(of_models)
             batch = indices[step, :, :largest]
-            yield batch, None if min(of_models) == largest else present[step, :, :largest]
+            yield batch, None if present is None or min(of_models) == largest else present[step, :, :largest]
 
     def _step(self, indices: Tensor, present: Tensor | None, learning_rates: Tensor | float) -> None:
         batch = self.x[indices], self.y[indices], present

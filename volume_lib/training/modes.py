@@ -106,7 +106,7 @@ def stack_together(models: Sequence[nn.Module], x: Tensor) -> str | None:
 
 def seed_of_draws(seed: int) -> int:
     """The seed of what a network draws while it is trained, far from its own, which made its parameters."""
-    return int.from_bytes(hashlib.blake2b(f"draws {seed}".encode(), digest_size=7).digest())
+    return int.from_bytes(hashlib.blake2b(f"draws {seed}".encode(), digest_size=7).digest(), "big")
 
 
 def buffers_of(model: nn.Module) -> dict[str, Tensor]:

@@ -47,7 +47,7 @@ class Adam:
 
     def step(self, parameters: Tensor, gradients: Tensor, learning_rates: Tensor | float) -> None:
         """Move ``parameters`` in place; ``learning_rates`` is a number, or (M, 1)."""
-        if self.first is None:
+        if self.first is None or self.second is None or self.scratch is None:
             self.first, self.second = torch.zeros_like(parameters), torch.zeros_like(parameters)
             self.scratch = torch.empty_like(parameters)
         if self.weight_decay and self.decoupled:
@@ -71,7 +71,7 @@ class Adam:
 
     def keep(self, rows: Tensor) -> None:
         """Forget all models but those at the indices ``rows``."""
-        if self.first is not None:
+        if self.first is not None and self.second is not None:
             self.first, self.second = self.first[rows], self.second[rows]
             self.scratch = torch.empty_like(self.first)
 

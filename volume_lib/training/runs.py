@@ -212,13 +212,14 @@ class _Work:
             run.begin()
         if not self.trainees:
             return
-        data = [part.to(self.device) for part in (*pool, x_test, y_test)]
+        x, y, x_test, y_test = (part.to(self.device) for part in (*pool, x_test, y_test))
         network = self.trainees[0].model.to(self.device)
-        data[0], data[2] = fitting(network, data[0]), fitting(network, data[2])
+        x, x_test = fitting(network, x), fitting(network, x_test)
+        data = x, y, x_test, y_test
         total = sum(trainee.size * trainee.epochs for trainee in self.trainees)
         with Bar(total=total, unit="sample", unit_scale=True, desc="training") as bar:
             tick = self.tick = _Ticker(bar)
-            for group in self._groups(joint, mode, data[0], bar):
+            for group in self._groups(joint, mode, x, bar):
                 Fit(self.plan.problem, group, data, self.plan.settings, self._keep, tick, mode).run()
             tick.flush()
 
@@ -259,13 +260,13 @@ class _Work:
         wanted = lengths.get(epoch) or lengths[trainee.epochs]
         model = self._build(wanted)
         model.load_state_dict(state)
+        told: dict[str, Any] = wanted.identity | trainee.curves()
         trained = TrainedModel(
             model=model.eval(),
             settings=wanted.settings,
             key=wanted.key,
             value=wanted.value,
-            **wanted.identity,
-            **trainee.curves(),
+            **told,
         )
         storage.save_model(models.folder, trained)
         models.done[wanted.value] = trained

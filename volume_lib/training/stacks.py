@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
 from volume_lib.parameters import copied, frozen_names, moved_names, moved_shapes, tied_names
+from volume_lib.problems.base import Stacked
 
 
 class Stack:
@@ -66,7 +68,7 @@ class Stack:
     def outputs(self, x: Tensor) -> Tensor:
         """(M, B, ...) outputs for (M, B, ...) inputs, differentiable in the parameters."""
         if self.operands:
-            return self.template.stacked_forward(self.named | self.frozen, x)
+            return cast("Stacked", self.template).stacked_forward(self.named | self.frozen, x)
         if self.is_template:
             return self.template(x[0])[None]
         return vmap(lambda named, x: functional_call(self.template, named, (x,)))(self.named | self.frozen, x)

@@ -45,6 +45,8 @@ class LinearMap(nn.Module):
     minimum sits, (n,); the body's centre, 0, by default.
     """
 
+    matrix: Tensor
+
     def __init__(self, matrix: Tensor, start: Tensor | None = None) -> None:
         super().__init__()
         self.register_buffer("matrix", matrix)

@@ -6,6 +6,7 @@ dimension the largest radius carries that mean, so everything here works on ``lo
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -27,7 +28,17 @@ def effective_directions(log_weights: np.ndarray) -> float:
     if np.isneginf(log_weights).all():
         return 0.0
     log_weights = log_weights - log_weights.max()  # logarithms of millions would leave rounding of their size
-    return float(np.exp(2 * logsumexp(log_weights) - logsumexp(2 * log_weights)))
+    return float(np.exp(2 * log_sum(log_weights) - log_sum(2 * log_weights)))
+
+
+def log_sum(logs: np.ndarray, axis: int | None = None) -> np.ndarray:
+    """``log Σ exp(logs)``, over all or along ``axis``."""
+    return np.asarray(logsumexp(logs, axis=axis))
+
+
+def log_mean(logs: np.ndarray) -> float:
+    """``log mean(exp(logs))`` of logarithms (D,)."""
+    return float(log_sum(logs)) - math.log(len(logs))
 
 
 def bootstrap_interval(
@@ -137,10 +148,10 @@ def rank_probabilities(
     ``by_largest``: by the largest ``log w`` instead of the mean, that is, by the largest radius.
     """
     combine = np.maximum if by_largest else np.logaddexp
-    log_weights = np.asarray(log_weights, dtype=np.float64)  # (M, D)
-    num_minima, count = log_weights.shape
+    logs = np.asarray(log_weights, dtype=np.float64)  # (M, D)
+    num_minima, count = logs.shape
     columns = np.asarray(sizes) - 1
-    everything = log_weights.max(axis=1) if by_largest else logsumexp(log_weights, axis=1)
+    everything = logs.max(axis=1) if by_largest else log_sum(logs, axis=1)
     full_largest = everything == everything.max()
     full_order = everything[:, None] > everything[None, :]
     generator = np.random.default_rng(seed)
@@ -148,7 +159,7 @@ def rank_probabilities(
     for rows in _chunks(draws, num_minima * count):
         # The first k of a random permutation are a random subset, for every k at once.
         chosen = np.argsort(generator.random((rows, count)), axis=1)
-        sums = combine.accumulate(log_weights[:, chosen], axis=2)[:, :, columns]  # (M, rows, K)
+        sums = combine.accumulate(logs[:, chosen], axis=2)[:, :, columns]  # (M, rows, K)
         # All directions in another order of summation: equal up to rounding, so take the exact answer.
         sums[:, :, columns == count - 1] = everything[:, None, None]
         largest += ((sums == sums.max(axis=0)) == full_largest[:, None, None]).all(axis=0).sum(axis=0)
@@ -194,7 +205,7 @@ def ordering_violations(log_volumes: Sequence[float], test_losses: Sequence[floa
     the minima from the largest volume to the smallest, counts the neighbours at which the test loss
     falls: 0 if the orders agree, M − 1 if they are opposite. Equal volumes never count.
     """
-    by_volume = np.lexsort((test_losses, -np.asarray(log_volumes, dtype=np.float64)))
+    by_volume = np.lexsort((np.asarray(test_losses), -np.asarray(log_volumes, dtype=np.float64)))
     return int(np.sum(np.diff(np.asarray(test_losses)[by_volume]) < 0))
 
 

@@ -26,10 +26,9 @@ import math
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
-from scipy.special import logsumexp
 
 from volume_lib.errors import InputError
 from volume_lib.records import Sweep
@@ -37,6 +36,7 @@ from volume_lib.section import takes
 from volume_lib.storage.weights import weights_digest
 from volume_lib.thresholds import above, below, check_thresholds
 from volume_lib.volume import diagnostics
+from volume_lib.volume.diagnostics import log_mean
 from volume_lib.volume.mass import RayMass, ray_mass
 from volume_lib.volume.section import VolumeSettings
 
@@ -86,7 +86,7 @@ def threshold_radii(
         if loss_threshold is not None:
             across = above(ray["loss"], loss_threshold)
         else:
-            across = below(ray["accs"], acc_threshold)
+            across = below(ray["accs"], cast("float", acc_threshold))  # one of the two is given
         first = int(np.argmax(across))
         censored[i] = not across[first]
         upper_index = len(across) - 1 if censored[i] else first
@@ -121,7 +121,7 @@ def log_mean_power(radii: np.ndarray, n: int) -> float:
     ``radii`` (D,) ≥ 0. Computed in logarithms: exact to float rounding where ``r^n`` itself overflows.
     """
     log_powers = _log_powers(radii, n)
-    return float(logsumexp(log_powers) - math.log(len(log_powers)))
+    return log_mean(log_powers)
 
 
 def log_ball_volume(n: int) -> float:

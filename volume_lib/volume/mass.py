@@ -18,7 +18,7 @@ from scipy.special import logsumexp
 
 from volume_lib.errors import InputError
 from volume_lib.records import Sweep
-from volume_lib.volume.diagnostics import bootstrap_interval, effective_directions
+from volume_lib.volume.diagnostics import bootstrap_interval, effective_directions, log_mean
 
 _DEPTH = 45.0
 """Nats below its peak at which an integrand is left out."""
@@ -114,7 +114,7 @@ def log_mass_rays(
     constant = area - 0.5 * n * math.log(2 * math.pi) - 0.5 * square + log_det
     logs = constant + log_radial(np.asarray(radii, dtype=np.float64), slope, bend, n)
     low, high = bootstrap_interval(logs, bootstrap, np.random.default_rng(seed))
-    return RayMass(float(logsumexp(logs) - math.log(len(logs))), (low, high), effective_directions(logs))
+    return RayMass(log_mean(logs), (low, high), effective_directions(logs))
 
 
 def log_radial(radii: np.ndarray, slope: np.ndarray, bend: np.ndarray, n: int) -> np.ndarray:
