@@ -161,3 +161,32 @@ def test_noise_of_global_moments():
     assert noise_inputs(x, 5, generator).tolist() == [[-3.0, 5.0]] * 5
     with pytest.raises(InputError, match="noise_moments"):
         noise_inputs(x, 5, generator, "each")
+
+
+@pytest.mark.parametrize(
+    ("wrong", "line"),
+    [
+        ({"additional_seed": -1}, "additional_seed -1: must be a whole number"),
+        ({"additional_seed": 2**64}, "additional_seed .* must be a whole number from 0"),
+        ({"additional_seed": 1.5}, "additional_seed 1.5: must be a whole number"),
+        ({"noise_moments": "globl", "dataset_type": "noise"}, "globl.*must be one of channel, global"),
+        ({"noise_moments": "global"}, "dataset_type data has no noise"),
+    ],
+)
+def test_what_a_split_cannot_be_is_one_line(wrong, line):
+    sizes = {"base_data_size": 6, "dataset_quantities": [0, 9], "data_seed": 3}
+    with pytest.raises(InputError, match=line) as raised:
+        make_dataset(get_problem("swiss_roll"), **sizes | wrong)
+    assert "\n" not in str(raised.value)
+    given = "".join(f", {key}: {value}" for key, value in wrong.items())
+    with pytest.raises(InputError, match="train.*(additional_seed|noise_moments)") as raised:
+        parse_experiment(f"problem: swiss_roll\ntrain: {{epochs: 5{given}}}")
+    assert "\n" not in str(raised.value)
+
+
+def test_an_experiment_says_how_its_additional_data_are_drawn():
+    text = "problem: swiss_roll\ntrain: {dataset_type: noise, additional_seed: 7, noise_moments: global}"
+    given = parse_experiment(text).parameters("train")
+    assert given["additional_seed"] == 7 and given["noise_moments"] == "global"
+    plain = parse_experiment("problem: swiss_roll").parameters("train")
+    assert plain["additional_seed"] is None and plain["noise_moments"] == "channel"

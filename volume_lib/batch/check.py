@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from volume_lib.errors import InputError
 from volume_lib.experiment.file import FILE_NAME, Experiment
+from volume_lib.experiment.sections import DATASET_ARGUMENTS
 
 
 def check_against_data(experiment: Experiment) -> None:
@@ -20,9 +21,7 @@ def check_against_data(experiment: Experiment) -> None:
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
     problem.checked_data()  # a missing data set speaks for itself
-    names = ("base_data_size", "dataset_quantities", "dataset_type", "test_size")
-    names += ("base_imbalance", "additional_imbalance", "data_seed")
     try:
-        make_dataset(problem, **{name: train[name] for name in names})
+        make_dataset(problem, **{name: train[name] for name in DATASET_ARGUMENTS})
     except InputError as error:
         raise InputError(f"{path}: train.{error}") from error

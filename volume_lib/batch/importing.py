@@ -16,6 +16,7 @@ from volume_lib.experiment.file import (
     parse_experiment,
     read_experiment,
 )
+from volume_lib.experiment.sections import DATASET_ARGUMENTS
 
 
 def import_checkpoints(
@@ -47,10 +48,8 @@ def import_checkpoints(
     train = experiment.parameters("train", seeds)
     place = experiment.folder / seeds.name
     chosen = get_problem(experiment.problem, experiment.folder)
-    sizes = ("base_data_size", "dataset_quantities", "dataset_type", "test_size")
-    sizes += ("base_imbalance", "additional_imbalance", "data_seed")
     try:
-        dataset = make_dataset(chosen, **{name: train[name] for name in sizes})
+        dataset = make_dataset(chosen, **{name: train[name] for name in DATASET_ARGUMENTS})
         plan = Plan(chosen, train["model"], experiment.train)
         plan.check()
     except InputError as error:

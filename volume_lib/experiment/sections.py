@@ -79,6 +79,13 @@ class Imbalance(Section):
     ratio: Annotated[Number, Field(ge=0, le=1)]
 
 
+DATASET_ARGUMENTS = (
+    "base_data_size", "dataset_quantities", "dataset_type", "data_seed", "test_size", "base_imbalance",
+    "additional_imbalance", "additional_seed", "noise_moments",
+)  # fmt: skip
+"""The parameters of a training that :func:`volume_lib.problems.splits.make_dataset` takes."""
+
+
 class Train(TrainSettings):
     """Train Low Test Models.ipynb: the samples of a run, and the training on them."""
 
@@ -88,11 +95,15 @@ class Train(TrainSettings):
     test_size: Count | None = None
     base_imbalance: Imbalance | None = None
     additional_imbalance: Imbalance | None = None
+    additional_seed: Seed | None = None
+    noise_moments: Literal["channel", "global"] = "channel"
     checkpoints: Checkpoints = None
     device: str = "auto"
 
     @model_validator(mode="after")
-    def _checkpoints_have_places(self) -> Train:
+    def _together_with_data(self) -> Train:
+        if self.noise_moments == "global" and self.dataset_type != "noise":
+            raise ValueError(f"noise_moments: dataset_type {self.dataset_type} has no noise; leave it out")
         points = self.values or self.dataset_quantities
         unknown = [key for key in self.checkpoints or {} if int(key) not in points]
         if unknown:

@@ -17,6 +17,7 @@ from volume_lib.problems.targets import kind_of
 from volume_lib.records import Dataset
 
 DATASET_TYPES = ("data", "poison", "noise")
+NOISE_MOMENTS = ("channel", "global")
 
 
 @torch_defaults()
@@ -61,7 +62,10 @@ def make_dataset(
         raise InputError(
             "additional_imbalance: noise has random labels; leave it out or use another dataset_type"
         )
+    _check_moments(noise_moments, dataset_type)
     check_seed("data_seed", data_seed)
+    if additional_seed is not None:
+        check_seed("additional_seed", additional_seed)
     data = problem.checked_data(root)
     generator = torch.Generator().manual_seed(data_seed)
     order = torch.randperm(len(data.x_train), generator=generator)
@@ -109,15 +113,22 @@ def noise_inputs(x: Tensor, size: int, generator: torch.Generator, moments: str 
     vector's entry); with ``moments="global"`` those of all entries together. Whole numbers
     (tokens): each drawn from all the entries of ``x``, with replacement.
     """
+    _check_moments(moments)
     shape = (size, *x.shape[1:])
     if not x.is_floating_point():
         entries = x.flatten()
         return entries[torch.randint(len(entries), shape, generator=generator)]
-    if moments not in ("channel", "global"):
-        raise InputError(f'noise_moments "{moments}": "channel" or "global"')
     others = [d for d in range(x.ndim) if d != 1 or moments == "global"]
     std, mean = torch.std_mean(x, dim=others, keepdim=True, correction=0)
     return torch.randn(shape, generator=generator, dtype=x.dtype).mul_(std).add_(mean)
+
+
+def _check_moments(moments: str, dataset_type: str = "noise") -> None:
+    if moments not in NOISE_MOMENTS:
+        hint = near_match(str(moments), NOISE_MOMENTS)
+        raise InputError(f"noise_moments {moments!r}: must be one of {', '.join(NOISE_MOMENTS)}{hint}")
+    if moments != NOISE_MOMENTS[0] and dataset_type != "noise":
+        raise InputError(f'noise_moments "{moments}": dataset_type {dataset_type} has no noise; leave it out')
 
 
 def _take(
