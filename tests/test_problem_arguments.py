@@ -179,7 +179,7 @@ def test_what_a_split_cannot_be_is_one_line(wrong, line):
         make_dataset(get_problem("swiss_roll"), **sizes | wrong)
     assert "\n" not in str(raised.value)
     given = "".join(f", {key}: {value}" for key, value in wrong.items())
-    with pytest.raises(InputError, match="train.*(additional_seed|noise_moments)") as raised:
+    with pytest.raises(InputError, match=r"train.*(additional_seed|noise_moments)") as raised:
         parse_experiment(f"problem: swiss_roll\ntrain: {{epochs: 5{given}}}")
     assert "\n" not in str(raised.value)
 
