@@ -333,7 +333,7 @@ def times(study: Study) -> str:
     load = f", load average {measured['load']}" if "load" in measured else ""
     text = f"""### Time
 
-{measured["processor"]}, torch {measured["torch"]}{load}; wall-clock time of the notebooks.
+{measured["processor"]}, torch {measured["torch"]}{load}; wall-clock time of the steps.
 
 {markdown(["seeds", *(f"{step}, min" for step in STEPS), "together, h"], rows)}"""
     return f"{text}\n\n{_plain(study)}" if "plain" in measured else text
@@ -342,13 +342,15 @@ def times(study: Study) -> str:
 def _plain(study: Study) -> str:
     """What the sweeps of one seed would take with the plain procedure, from a few directions."""
     found, wanted = study.measured["plain"], read_experiment(study.folder).perturb.num_directions
+    clock = "gpu_seconds" if "gpu_seconds" in found["grid"] else "processor_seconds"
     hours = {
-        search: found[search]["processor_seconds"] / found[search]["directions"] * wanted / 3600
+        search: found[search][clock] / found[search]["directions"] * wanted / 3600
         for search in ("grid", "crossing")
     }
+    where = "on the GPU" if clock == "gpu_seconds" else "in processor time on one core"
     measured = ", ".join(f"{found[search]['directions']} of the {search}" for search in hours)
     return (
-        f"The sweeps of one seed, {wanted} directions, in processor time on one core, from a few directions\n"
+        f"The sweeps of one seed, {wanted} directions, {where}, from a few directions\n"
         f"of `{found['run']}` ({measured}): {hours['grid']:.1f} h by the plain procedure,\n"
         f"{hours['crossing']:.2f} h by crossings, {hours['grid'] / hours['crossing']:.0f} times less."
     )
