@@ -7,6 +7,7 @@ import math
 import subprocess
 import sys
 import textwrap
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -531,7 +532,7 @@ def test_exports_are_complete_and_start_fast():
     assert min(float(r.stdout) for r in run) < 0.3
 
 
-def test_integrate_measures_the_same_region():
+def test_integrate_measures_the_same_region_and_files_keep_it(tmp_path):
     model = nn.Linear(1, 1, bias=False)
     nn.init.zeros_(model.weight)
     x = torch.ones(1, 1)
@@ -540,6 +541,13 @@ def test_integrate_measures_the_same_region():
     exact = math.log(0.5 * (math.erf(3 / math.sqrt(2)) + math.erf(1 / math.sqrt(2))))  # −1 < w < 3 of N(0, 1)
     assert volume.mass is mass and mass.log_mass == pytest.approx(exact, abs=0.15)
     assert "log mass" in str(volume)
+    volume.save(tmp_path)
+    back = Volume.load(tmp_path)
+    assert back.mass == replace(mass, state=None) and str(back) == str(volume)
+    assert storage.load_masses(tmp_path / "data_0/loss_4/mass.json")["log_mass_values"] == [mass.log_mass]
+    volume.mass = None
+    volume.save(tmp_path, overwrite=True)
+    assert Volume.load(tmp_path).mass is None
 
 
 # --- what the numbers assume is asked before the first direction

@@ -146,7 +146,7 @@ class _Task:
         if loss < self.threshold:
             state = storage.mass_state_path(self.path, trained.key, trained.value)
             mass = self._integrated(trained, x, y, state, rays)
-        row |= {**_numbers_of(mass, rays), "records": {}}
+        row |= {**numbers_of(mass, rays), "records": {}}
         if mass is not None:
             row["records"] = {**mass.as_dict(), "effort_minutes": self.asked.minutes or mass.seconds / 60}
         return row
@@ -213,7 +213,7 @@ _COLUMNS = (
 )  # fmt: skip
 
 
-def _numbers_of(mass: Mass | None, rays: RayMass) -> dict[str, Any]:
+def numbers_of(mass: Mass | None, rays: RayMass) -> dict[str, Any]:
     """What the lists of ``mass.json`` hold of one minimum; ``mass`` None: it is above the threshold."""
     return {
         "log_mass_values": -math.inf if mass is None else mass.log_mass,

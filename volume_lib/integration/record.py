@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import numpy as np
@@ -76,6 +76,22 @@ class Mass:
         """Everything but ``state``, ready for strict JSON: what is not finite is None."""
         plain = {key: value for key, value in vars(self).items() if key != "state"}
         return _strict(plain)
+
+    @classmethod
+    def from_dict(cls, record: dict[str, Any]) -> Mass:
+        """The record of :meth:`as_dict`, read back; what was not finite is NaN, and ``state`` None."""
+        known = {f.name: _number_back(record[f.name]) for f in fields(cls) if f.name in record}
+        known |= {"interval": tuple(known["interval"]), "notes": tuple(known["notes"])}
+        return cls(**{**known, "rays": record["rays"]})
+
+
+def _number_back(value: Any) -> Any:
+    """As :func:`_strict` found it, NaN for None."""
+    if isinstance(value, dict):
+        return {key: _number_back(part) for key, part in value.items()}
+    if isinstance(value, list):
+        return [_number_back(part) for part in value]
+    return math.nan if value is None else value
 
 
 def _strict(value: Any) -> Any:

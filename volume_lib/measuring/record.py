@@ -15,7 +15,7 @@ from volume_lib.errors import InputError
 from volume_lib.parameters import frozen_names, moved_names
 from volume_lib.records import ADDITIONAL, Sweep
 from volume_lib.volume.estimate import Radii, estimate_volumes, log_volume, threshold_radii
-from volume_lib.volume.mass import ray_mass
+from volume_lib.volume.mass import RayMass, ray_mass
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -222,11 +222,14 @@ class Volume:
         return plots.radii_histogram({self.landscape: self.radii}, ax, title=title)
 
     def save(self, folder: str | Path, *, overwrite: bool = False) -> Path:
-        """Write all volumes of the call to ``folder``, in the files of a run: rays and ``results.json``.
+        """Write all volumes of the call to ``folder``, in the files of a run: rays, ``results.json``, and
+        ``mass.json`` of those that were integrated.
 
         The smallest landscape is level 0. Raises :class:`InputError` where the folder holds anything already,
         unless ``overwrite``.
         """
+        from volume_lib.measuring.mass_files import save_mass
+
         folder = Path(folder)
         if folder.exists() and not overwrite and (not folder.is_dir() or any(folder.iterdir())):
             raise InputError(
@@ -240,11 +243,17 @@ class Volume:
             if volume.criterion == "loss":
                 storage.save_sweep(storage.sweep_path(*place, ADDITIONAL, sweep.value), sweep)
                 storage.save_results(storage.results_path(*place, volume.threshold), volume.results)
+                effective = volume.log_mass_rays_effective_directions
+                rays = RayMass(volume.log_mass_rays, volume.log_mass_rays_interval, effective)
+                path = storage.mass_path(*place, volume.threshold)
+                save_mass(path, volume.mass, sweep, volume.threshold, rays)
         return folder
 
     @classmethod
     def load(cls, folder: str | Path) -> Volume:
         """Read what :meth:`save` wrote. Model and data are not in the files: :meth:`integrate` needs them."""
+        from volume_lib.measuring.mass_files import load_mass
+
         folder = Path(folder)
         family: list[Volume] = []
         found = storage.list_results(folder)
@@ -259,7 +268,9 @@ class Volume:
                 (file,) = storage.list_sweeps(folder, "data")[level]
                 sweeps[level] = storage.load_sweep(file)
             with_accuracy = not any(v.criterion == "accuracy" and v.sweep is sweeps[level] for v in family)
-            family += _volumes(sweeps[level], results, with_accuracy)
+            volumes = _volumes(sweeps[level], results, with_accuracy)
+            volumes[0].mass = load_mass(storage.mass_beside(path))
+            family += volumes
         order = {id(volume): volume.results["measured"]["position"] for volume in family}
         family.sort(key=lambda volume: (volume.landscape, volume.criterion == "accuracy", order[id(volume)]))
         for volume in family:

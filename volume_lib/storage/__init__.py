@@ -16,7 +16,7 @@ what they read, keep to limits that the file's size sets, compare its check sums
 """
 
 from volume_lib.storage.files import atomic_write, remove_temporary_files, write_bytes
-from volume_lib.storage.masses import load_masses, mass_path, mass_state_path, save_masses
+from volume_lib.storage.masses import load_masses, mass_beside, mass_path, mass_state_path, save_masses
 from volume_lib.storage.models import load_dataset, load_model, load_models_and_data, save_dataset, save_model
 from volume_lib.storage.origins import load_sweeps, stale
 from volume_lib.storage.outputs import list_outputs
@@ -93,6 +93,7 @@ __all__ = [
     "load_sweep",
     "load_sweeps",
     "load_test_accuracies",
+    "mass_beside",
     "mass_path",
     "mass_state_path",
     "model_path",

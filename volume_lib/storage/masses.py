@@ -11,6 +11,7 @@ from volume_lib.storage import schema
 from volume_lib.storage.paths import INTEGRATION_NOTEBOOK, results_dir
 from volume_lib.storage.results import load_strict_json, save_strict_json
 
+_NAME = "mass.json"
 _COUNTS, _NUMBERS = schema.many(schema.whole()), schema.many(schema.number())
 _INTERVALS, _WORDS = schema.many(_NUMBERS), schema.many(schema.text())
 _BY_MINIMUM: dict[str, schema.Check] = {
@@ -44,7 +45,12 @@ _OF_RAYS = ("log_mass_rays_values", "log_mass_rays_ci", "log_mass_rays_effective
 
 def mass_path(run_dir: str | Path, dataset_type: str, level: int, threshold: float) -> Path:
     """The log masses of the minima in one landscape at one loss threshold."""
-    return results_dir(run_dir, dataset_type, level, threshold) / "mass.json"
+    return results_dir(run_dir, dataset_type, level, threshold) / _NAME
+
+
+def mass_beside(results_path: str | Path) -> Path:
+    """The log masses of the landscape and threshold of a ``results.json``."""
+    return Path(results_path).with_name(_NAME)
 
 
 def mass_state_path(path: str | Path, key: str, value: int) -> Path:
