@@ -22,8 +22,7 @@ import torch
 from tables import STEPS, write_tables
 
 from volume_lib import batch, cutoffs, storage, volume
-from volume_lib.batch.agenda import choose_runs
-from volume_lib.cli import parse_runs
+from volume_lib.batch.agenda import choose_runs, parse_runs
 from volume_lib.devices import processor_name, resolve_device
 from volume_lib.experiment.file import read_experiment
 from volume_lib.problems import get_problem

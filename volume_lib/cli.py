@@ -17,7 +17,7 @@ from typing import Annotated, Any
 import typer
 
 from volume_lib.errors import InputError
-from volume_lib.experiment.file import FILE_NAME, STEPS, experiment_file, parse_experiment, read_experiment
+from volume_lib.experiment.file import STEPS, read_experiment
 
 app = typer.Typer(
     add_completion=False,
@@ -28,33 +28,6 @@ app = typer.Typer(
 
 Folder = Annotated[Path, typer.Argument(metavar="DIR", help="folder of an experiment.yaml")]
 Tree = Annotated[Path, typer.Argument(metavar="DIR", help="folder of an experiment, or of several")]
-
-DEMO = """\
-# What `python -m volume_lib demo` runs: three pairs of seeds on two spirals in the plane.
-problem: swiss_roll
-runs: {model_seeds: [0, 1, 2], data_seeds: [10, 11, 12]}
-train: {epochs: 3000, batch_size: 200, target_train_loss: 0.01,
-        base_data_size: 10, dataset_quantities: [0, 20, 70, 190]}
-perturb: {num_directions: 500, loss_thresholds: [0.1]}
-"""
-
-NEW = """\
-# One pair of seeds for each run: its folder is model_<model seed>_data_<data seed>.
-problem: {problem}
-model: {{}}                      # arguments of the network; empty: the problem's defaults
-runs: {{model_seeds: [0, 1, 2], data_seeds: [10, 11, 12]}}
-
-# Train Low Test Models.ipynb: minima that differ in their amount of additional data
-train: {{epochs: {epochs}, batch_size: {batch_size}, base_data_size: {base},
-        dataset_type: data,     # or poison (wrong labels), noise (no data at all)
-        dataset_quantities: {levels}}}
-
-# Random Perturbs.ipynb: random directions, and the losses whose first crossing is solved for
-perturb: {{num_directions: 500, loss_thresholds: [0.02, 0.05, 0.1]}}
-
-# Volume Estimation Pipeline.ipynb
-volume: {{loss_thresholds: [0.02, 0.05, 0.1], acc_threshold: null}}
-"""
 
 
 @contextmanager
@@ -75,11 +48,9 @@ def _told_in_one_line() -> Iterator[None]:
 def demo(out: Annotated[Path, typer.Option(help="where to put it")] = Path("demo")) -> None:
     """The whole workflow on a small problem: three runs, all notebooks, figures; a few minutes."""
     with _told_in_one_line():
-        path = out / FILE_NAME
-        if not path.exists():
-            from volume_lib import storage
+        from volume_lib.batch.beginnings import write_demo
 
-            storage.write_bytes(path, DEMO.encode())
+        write_demo(out)
         outcome = _run(out)
         _list_figures(out)
     raise typer.Exit(outcome.exit_code)
@@ -91,31 +62,10 @@ def new(
 ) -> None:
     """A new experiment.yaml to edit, with levels that fit the problem's data."""
     with _told_in_one_line():
-        path = experiment_file(folder)
-        if path.exists():
-            raise InputError(f"{path}: is there already; edit it, or choose another folder")
-        text = NEW.format(problem=problem, **_sizes(problem, folder))
-        parse_experiment(text, path)
+        from volume_lib.batch.beginnings import new_experiment
 
-        from volume_lib import storage
-
-        storage.write_bytes(path, text.encode())
+        path = new_experiment(folder, problem)
         typer.echo(f"{path}\nedit it, then: python -m volume_lib run {folder}")
-
-
-def _sizes(problem: str, folder: Path) -> dict[str, Any]:
-    """Base size and levels for the problem's amount of training data: totals of about 1, 3, 10 … thousand."""
-    from volume_lib.problems import get_problem
-
-    available = len(get_problem(problem, folder).load().x_train)
-    base = min(60, max(1, available // 10))
-    totals = [total for total in (base, 600, 2000, 6000, 20000, 60000) if base <= total <= available]
-    return {
-        "base": base,
-        "levels": [total - base for total in totals],
-        "epochs": 300 if available <= 10_000 else 100,
-        "batch_size": min(200 if available <= 10_000 else 1000, available),
-    }
 
 
 @app.command()
@@ -145,23 +95,13 @@ def run(
     with _told_in_one_line():
         if workers and scheduler:
             raise InputError("--workers and --scheduler: give one of them; a scheduler has its own workers")
+        from volume_lib.batch.agenda import parse_runs
+
         names = [name.strip() for name in steps.split(",") if name.strip()]
         outcome = _run(
             folder, runs=parse_runs(seeds), steps=names, workers=workers, scheduler=scheduler, force=force
         )
     raise typer.Exit(outcome.exit_code)
-
-
-def parse_runs(text: str | None) -> slice | list[int] | None:
-    """``"0:10"``, ``"3"`` or ``"0,4,7"`` as positions in the list of runs; None is all of them."""
-    if text is None:
-        return None
-    try:
-        if ":" in text:
-            return slice(*(int(part) if part.strip() else None for part in text.split(":")))
-        return [int(part) for part in text.split(",")]
-    except (ValueError, TypeError) as error:
-        raise InputError(f"--seeds {text}: must be positions of runs, such as 0:10, 3 or 0,4,7") from error
 
 
 def _run(folder: Path, **arguments: Any) -> Any:

@@ -52,6 +52,18 @@ def make_agenda(
     return agenda
 
 
+def parse_runs(text: str | None) -> slice | list[int] | None:
+    """``"0:10"``, ``"3"`` or ``"0,4,7"`` as positions in the list of runs; None is all of them."""
+    if text is None:
+        return None
+    try:
+        if ":" in text:
+            return slice(*(int(part) if part.strip() else None for part in text.split(":")))
+        return [int(part) for part in text.split(",")]
+    except (ValueError, TypeError) as error:
+        raise InputError(f"--seeds {text}: must be positions of runs, such as 0:10, 3 or 0,4,7") from error
+
+
 def choose_runs(experiment: Experiment, runs: slice | Sequence[int] | None) -> list[RunSeeds]:
     everything = experiment.run_seeds
     if runs is None:
