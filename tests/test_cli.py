@@ -11,12 +11,13 @@ import tiny_experiment as tiny
 from typer.testing import CliRunner
 
 from volume_lib import batch, storage
+from volume_lib.batch.agenda import parse_runs
 from volume_lib.batch.beginnings import DEMO
 from volume_lib.batch.check import check_against_data
 from volume_lib.batch.resources import Resources
 from volume_lib.batch.runner import run_step
 from volume_lib.batch.steps import jobs_of
-from volume_lib.cli import app, parse_runs
+from volume_lib.cli import app
 from volume_lib.errors import InputError
 from volume_lib.experiment.file import parse_experiment, read_experiment
 
