@@ -22,6 +22,11 @@ ADDITIONAL = "additional"
 """The ``key`` of models that differ in their amount of additional data, as most experiments' do."""
 
 
+def plain_value(value: float) -> int | float:
+    """What varies has this value for a model: whole numbers as ``int``, so that 60.0 and 60 have one name."""
+    return int(value) if float(value).is_integer() else float(value)
+
+
 def problem_text(problem: str | Mapping[str, Any]) -> str:
     """A problem and its arguments in one text: ``{name: swiss_roll, turns: 2}`` → ``swiss_roll(turns=2)``.
 
@@ -115,8 +120,8 @@ class TrainedModel:
     """A minimum: a trained network and the record of its training.
 
     ``key`` says what varies between the models of the experiment (``"additional"``: the amount of
-    data; else ``"batch_size"`` or ``"epochs"``), ``value`` its value for this model. ``level``: how many
-    additional samples it was trained on.
+    data; else a setting of the training, as ``"batch_size"``, or an argument of the network), ``value`` its
+    value for this model. ``level``: how many additional samples it was trained on.
     ``settings`` holds everything else that the training was given (optimizer, learning rate …).
     """
 
@@ -133,7 +138,7 @@ class TrainedModel:
     test_accs: list[float]
     settings: dict[str, Any] = field(default_factory=dict)
     key: str = ADDITIONAL
-    value: int = 0
+    value: int | float = 0
 
 
 @dataclass
@@ -169,7 +174,7 @@ class Sweep:
     loss_thresholds: list[float]
     acc_threshold: float | None
     key: str = ADDITIONAL
-    value: int = 0
+    value: int | float = 0
     loss_unit: str = "nats"
     samples_digest: str = ""
     problem_digest: str = ""

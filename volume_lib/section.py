@@ -67,7 +67,7 @@ def _no_bool(value: Any) -> Any:
     return value
 
 
-def _increasing(values: list) -> list:
+def increasing(values: list) -> list:
     if any(b <= a for a, b in pairwise(values)):
         raise ValueError("must increase, each value above the last")
     return values
@@ -84,7 +84,7 @@ def _whole(value: Any) -> Any:
     return value if isinstance(value, bool) or not hasattr(value, "__index__") else operator.index(value)
 
 
-def _listed(values: Any) -> Any:
+def listed(values: Any) -> Any:
     return values.tolist() if hasattr(values, "tolist") else values
 
 
@@ -94,10 +94,10 @@ Number = Annotated[float, BeforeValidator(_no_bool)]
 Positive = Annotated[Number, Field(gt=0, allow_inf_nan=False)]
 NotNegative = Annotated[Number, Field(ge=0, allow_inf_nan=False)]
 Share = Annotated[Number, Field(gt=0, le=1, allow_inf_nan=False)]
-Levels = Annotated[list[Natural], BeforeValidator(_listed), Field(min_length=1), AfterValidator(_increasing)]
-Counts = Annotated[list[Count], BeforeValidator(_listed), Field(min_length=1), AfterValidator(_increasing)]
+Levels = Annotated[list[Natural], BeforeValidator(listed), Field(min_length=1), AfterValidator(increasing)]
+Counts = Annotated[list[Count], BeforeValidator(listed), Field(min_length=1), AfterValidator(increasing)]
 Thresholds = Annotated[
-    list[Positive], BeforeValidator(_listed), Field(min_length=1), AfterValidator(_distinct)
+    list[Positive], BeforeValidator(listed), Field(min_length=1), AfterValidator(_distinct)
 ]
 
 

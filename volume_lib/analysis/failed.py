@@ -12,6 +12,7 @@ from __future__ import annotations
 import numpy as np
 
 from volume_lib.errors import InputError, near_match
+from volume_lib.records import plain_value
 
 RULES = ("no volume", "leave out", "least volume")
 _VOLUMES = ("log_exp_r_n", "log_volume", "log_exp_r_n_acc", "log_mass_rays", "log_mass")
@@ -31,7 +32,9 @@ def apply_rule(
         raise InputError(f'failed "{rule}": one of {", ".join(RULES)}{near_match(rule, RULES)}')
     failures = _failures(table, loss_threshold)
     table = table.copy()
-    failed = np.array([(row["run"], int(row["minimum"])) in set(failures) for row in table], dtype=bool)
+    failed = np.array(
+        [(row["run"], plain_value(row["minimum"])) in set(failures) for row in table], dtype=bool
+    )
     if rule == "leave out":
         for column in (*_VOLUMES, *_WORTH):
             table[column][failed] = np.nan
@@ -48,5 +51,5 @@ def apply_rule(
 def _failures(table: np.ndarray, loss_threshold: float) -> list[tuple[str, int]]:
     last: dict[tuple[str, int], np.void] = {}
     for row in table:  # landscapes increase
-        last[row["run"], int(row["minimum"])] = row
+        last[row["run"], plain_value(row["minimum"])] = row
     return [minimum for minimum, row in last.items() if row["train_loss"] > loss_threshold]

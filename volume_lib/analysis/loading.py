@@ -215,7 +215,7 @@ class _Run:
                 values |= {"run": self.name, "model_seed": self.seeds[0], "data_seed": self.seeds[1]}
                 values |= {"landscape": landscape, "minimum": minimum, "trained_data": trained}
                 values |= {"train_size": self.base + trained, "landscape_size": self.base + landscape}
-                values["num_params"] = result.get("num_params", math.nan)
+                values["num_params"] = _size(result, i)
                 values["cutoff"] = self._cutoff(minimum)
                 yield tuple(values[name] for name in COLUMNS)
         if untold:
@@ -263,7 +263,7 @@ class _Run:
     def _by_minimum(self, cutoffs: Cutoffs | None) -> dict[int, dict[str, Any]]:
         try:  # there is none: the reader says who writes it
             found = storage.load_cutoffs(self.folder) if cutoffs is None else cutoffs
-            return {int(name.rpartition("_")[2]): entry for name, entry in found.items()}
+            return {storage.value_of(name): entry for name, entry in found.items()}
         except InputError as error:
             self.notes.append(str(error))
             return {}
@@ -302,6 +302,12 @@ def _entry(result: Mapping[str, Any], key: str, i: int, default: Any = math.nan)
     return values[i] if values[i] is not None else default
 
 
+def _size(result: Mapping[str, Any], i: int) -> float:
+    """Parameters of a minimum's network; NaN where a file does not say."""
+    own = result.get("num_params_values")
+    return own[i] if own else result.get("num_params", math.nan)
+
+
 def _ends(result: Mapping[str, Any], key: str, i: int, name: str) -> dict[str, float]:
     """An interval as two columns; NaN where a file does not say."""
     low, high = _entry(result, key, i, (math.nan, math.nan))
@@ -315,8 +321,8 @@ def _accuracies_tell(result: Mapping[str, Any]) -> bool:
 
 
 def _grid_spacing(result: Mapping[str, Any], i: int) -> float:
-    tops, n = result.get("top_r_vals"), result.get("num_params")
-    return math.nan if not tops or not n or not tops[i] else grid_resolution(tops[i], int(n))
+    tops, n = result.get("top_r_vals"), _size(result, i)
+    return math.nan if not tops or math.isnan(n) or not tops[i] else grid_resolution(tops[i], int(n))
 
 
 def _remarks(contents: Contents, key: str, sizes: Mapping[str, float]) -> list[str]:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from volume_lib import storage
 from volume_lib.errors import InputError
 from volume_lib.experiment.file import FILE_NAME, read_experiment
-from volume_lib.records import ADDITIONAL
+from volume_lib.records import ADDITIONAL, plain_value
 
 UNKNOWN = "unknown"
 """The ``key`` of minima whose files do not say what tells them apart, and which it is not amounts of data."""
@@ -45,9 +45,9 @@ def find_runs(folder: Path) -> dict[str, Found]:
     return found
 
 
-def minima_of(results: Mapping[str, Any]) -> list[int]:
+def minima_of(results: Mapping[str, Any]) -> list[int | float]:
     """What tells the minima of a ``results.json`` apart, in the order of its lists."""
-    return [int(v) for v in results.get("key_values", results["model_data_levels"])]
+    return [plain_value(v) for v in results.get("key_values", results["model_data_levels"])]
 
 
 def choose_type(folder: Path, found: Mapping[str, Found], wanted: str | None) -> str:
@@ -81,7 +81,7 @@ class Expected(NamedTuple):
     """What experiment.yaml asks for; all empty without one."""
 
     runs: Sequence[str] = ()
-    minima: Sequence[int] = ()
+    minima: Sequence[int | float] = ()
     landscapes: Sequence[int] = ()
     dataset_type: str | None = None
     key: str | None = None
@@ -102,7 +102,7 @@ def expected_of(folder: Path) -> Expected:
         minima=asked.train.values or levels,
         landscapes=landscapes,
         dataset_type=asked.train.dataset_type,
-        key=asked.train.vary or ADDITIONAL,
+        key=asked.train.key,
         base_size=asked.train.base_data_size,
     )
 

@@ -12,14 +12,14 @@ import numpy as np
 
 from volume_lib import storage
 from volume_lib.errors import InputError, near_match
-from volume_lib.records import ADDITIONAL
+from volume_lib.records import ADDITIONAL, plain_value
 
 COLUMNS: dict[str, type] = {
     "run": object,
     "model_seed": int,
     "data_seed": int,
     "landscape": int,
-    "minimum": int,
+    "minimum": float,
     "trained_data": int,
     "train_size": float,
     "landscape_size": float,
@@ -109,9 +109,9 @@ class ExperimentResults:
         return [int(v) for v in np.unique(self.table["landscape"])]
 
     @property
-    def minima(self) -> list[int]:
+    def minima(self) -> list[int | float]:
         """What tells the minima apart, increasing: data levels, batch sizes …"""
-        return [int(v) for v in np.unique(self.table["minimum"])]
+        return [plain_value(v) for v in np.unique(self.table["minimum"])]
 
     @property
     def counts_training_data(self) -> bool:
@@ -158,7 +158,7 @@ class ExperimentResults:
         minima = {level: j for j, level in enumerate(self.minima)}
         values = np.full((len(runs), len(minima)), np.nan)
         for row in self.rows(landscape=landscape):
-            values[runs[row["run"]], minima[int(row["minimum"])]] = row[column]
+            values[runs[row["run"]], minima[plain_value(row["minimum"])]] = row[column]
         return values
 
     def own_landscapes(self, column: str) -> np.ndarray:
@@ -207,6 +207,8 @@ def write_summary(experiment: ExperimentResults, path: str | Path | None = None)
     names = [name for name in COLUMNS if not name.startswith("log_mass") or experiment.has(name)]
     writer.writerow(names)
     for row in experiment.table[names]:
-        writer.writerow(["" if v != v else v for v in row.item()])
+        told = dict(zip(names, row.item(), strict=True))
+        told["minimum"] = plain_value(told["minimum"])
+        writer.writerow(["" if v != v else v for v in told.values()])
     storage.write_bytes(path, text.getvalue().encode())
     return path

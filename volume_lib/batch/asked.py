@@ -11,7 +11,6 @@ from typing import Any
 
 from volume_lib import storage
 from volume_lib.batch.steps import Job
-from volume_lib.records import ADDITIONAL
 from volume_lib.storage.peek import peek_json, peek_sweep, peek_torch
 from volume_lib.training.section import TrainSettings
 
@@ -31,7 +30,7 @@ def wanted_models(job: Job) -> list[Path]:
     parameters = job.parameters
     values = parameters["values"] or parameters["dataset_quantities"]
     folder = job.folder / storage.MODELS_AND_DATA
-    return [storage.model_path(folder, parameters["vary"] or ADDITIONAL, value) for value in values]
+    return [storage.model_path(folder, job.experiment.train.key, value) for value in values]
 
 
 def difference(job: Job) -> str:

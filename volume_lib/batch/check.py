@@ -11,6 +11,7 @@ def check_against_data(experiment: Experiment) -> None:
     """Build the first run's model and data set, so that what cannot be is told before anything runs."""
     from volume_lib.problems import get_problem  # with torch, which takes seconds to import
     from volume_lib.problems.splits import make_dataset
+    from volume_lib.training.plan import Plan
 
     path = experiment.folder / FILE_NAME
     train = experiment.parameters("train", experiment.run_seeds[0])
@@ -18,6 +19,7 @@ def check_against_data(experiment: Experiment) -> None:
         problem = get_problem(experiment.problem, experiment.folder)
         arguments = dict(experiment.model)
         problem.build_model(arguments, train["model_seed"], arguments.pop("model_class", None))
+        Plan(problem, experiment.model, experiment.train).check()
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
     problem.checked_data()  # a missing data set speaks for itself

@@ -56,7 +56,7 @@ def log_volumes(
         errors = _errors(result, quantity, y)
         nothing += np.sum(~np.isfinite(y))
         for i in order:
-            look = here or styles[int(x[i])]
+            look = here or styles[x[i]]
             if np.isfinite(y[i]):
                 ax.errorbar(
                     x[i], y[i], yerr=errors[:, i : i + 1], **look, ms=4.5, ls="none", lw=0.9, capsize=2
@@ -88,7 +88,7 @@ def volume_against_test_loss(
     x, y = as_floats(results[f"{quantity}_values"]), as_floats(results["test_loss_values"])
     errors = _errors(results, quantity, x)
     for i in np.argsort(models):
-        look = styles[int(models[i])]
+        look = styles[models[i]]
         if np.isfinite(x[i]):
             ax.errorbar(x[i], y[i], xerr=errors[:, i : i + 1], **look, ms=5, ls="none", lw=0.9, capsize=2)
         else:
@@ -135,7 +135,7 @@ def rank_agreement(results: Results, ax: Axes | None = None, *, levels: Sequence
         ax.plot(
             range(3),
             [ranks[i] for ranks in columns.values()],
-            **styles[int(models[i])],
+            **styles[models[i]],
             lw=1.2,
             ms=5,
             label=f"{models[i]:,}",

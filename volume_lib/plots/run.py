@@ -17,6 +17,7 @@ from matplotlib.lines import Line2D
 from volume_lib.cutoffs import curve_samples
 from volume_lib.plots import style
 from volume_lib.records import ADDITIONAL, Sweep, TrainedModel
+from volume_lib.storage import value_of
 from volume_lib.thresholds import above
 
 RAYS_SHOWN = 12
@@ -186,7 +187,7 @@ def loss_curves(
     or more gives this minimum no volume.
     """
     ax = style.new_axes(ax, height=0.85)
-    entries = {int(key.rpartition("_")[2]): entry for key, entry in cutoffs.items()}
+    entries = {value_of(name): entry for name, entry in cutoffs.items()}
     styles = style.level_styles([*(levels or []), *entries])
     shown: list[float] = []
     longest = 1
@@ -234,7 +235,7 @@ def _level_points(ax: Axes, x: Sequence[int], y: Sequence[float], levels: Sequen
     styles = style.level_styles([*(levels or []), *x])
     ax.plot(x, y, color=style.LIGHT, lw=1, zorder=1)
     for xi, yi in zip(x, y, strict=True):
-        ax.plot(xi, yi, **styles[int(xi)], ms=5, ls="none")
+        ax.plot(xi, yi, **styles[xi], ms=5, ls="none")
 
 
 def _models_title(records: Sequence[TrainedModel | Sweep]) -> str:

@@ -65,7 +65,7 @@ def loss_slice(
     styles = style.level_styles([*(levels or []), *minima])
     edge = {"mec": "white", "mew": 0.7, "ms": 5.5} if explain else {"mec": "white", "mew": 0.5, "ms": 4}
     for at, minimum in zip(plane.anchors, minima, strict=False):
-        ax.plot(*at, **styles[int(minimum)], **edge, ls="none", label=f"{minimum:,}")
+        ax.plot(*at, **styles[minimum], **edge, ls="none", label=f"{minimum:,}")
     ax.set_aspect("equal", adjustable="box")
     ax.xaxis.set_major_locator(style.MaxNLocator(4))
     if minima and explain:
@@ -139,7 +139,7 @@ def loss_surface(
             "mode": "markers",
             "name": f"minimum {minimum:,}",
         }
-        figure.add_scatter3d(**point, marker={"color": styles[int(minimum)]["color"], "size": 6})
+        figure.add_scatter3d(**point, marker={"color": styles[minimum]["color"], "size": 6})
     scene: dict[str, Any] = {
         "xaxis_title": plane.unit,
         "yaxis_title": plane.unit,

@@ -28,6 +28,7 @@ from matplotlib.ticker import (
 )
 
 from volume_lib.errors import InputError
+from volume_lib.records import plain_value
 from volume_lib.storage import atomic_write
 
 COLUMN = 8 / 2.54
@@ -51,6 +52,9 @@ DATA_AXIS = {
     ("additional", "noise"): "noise samples added",
     ("batch_size", "data"): "batch size",
     ("epochs", "data"): "epochs of training",
+    ("sam_rho", "data"): "SAM's radius ρ",
+    ("target_train_loss", "data"): "training loss at which training ends",
+    ("hidden_dims", "data"): "width of the hidden layers",
     ("unknown", "data"): "values of the minima (of what, the files do not say)",
 }
 """What the horizontal axis of an experiment shows, by what varies and the kind of additional data."""
@@ -78,14 +82,14 @@ def data_label(key: str = "additional", dataset_type: str = "data") -> str:
     return DATA_AXIS.get((key, dataset_type)) or DATA_AXIS.get((key, "data")) or key.replace("_", " ")
 
 
-def level_styles(levels: Iterable[int]) -> dict[int, dict[str, Any]]:
+def level_styles(levels: Iterable[float]) -> dict[int | float, dict[str, Any]]:
     """Colour and marker of each level, ready for ``ax.plot(**style)``.
 
     Levels are counted from the largest: every landscape has the minima of the larger levels, so a
     figure that shows only those gives them the colours that they have in the figure of all levels.
     Where levels are missing at the upper end, pass all levels of the experiment.
     """
-    ordered = sorted({int(level) for level in levels}, reverse=True)
+    ordered = sorted({plain_value(level) for level in levels}, reverse=True)
     if len(ordered) <= len(PALETTE):
         colours: Sequence[Any] = PALETTE
     else:

@@ -47,6 +47,7 @@ from volume_lib.storage.paths import (
     sweep_dir,
     sweep_path,
     threshold_name,
+    value_of,
 )
 from volume_lib.storage.results import (
     accuracies_weights,
@@ -117,6 +118,7 @@ __all__ = [
     "sweep_dir",
     "sweep_path",
     "threshold_name",
+    "value_of",
     "weights_digest",
     "write_bytes",
 ]

@@ -15,7 +15,7 @@ _NAME = "mass.json"
 _COUNTS, _NUMBERS = schema.many(schema.whole()), schema.many(schema.number())
 _INTERVALS, _WORDS = schema.many(_NUMBERS), schema.many(schema.text())
 _BY_MINIMUM: dict[str, schema.Check] = {
-    "key_values": _COUNTS,
+    "key_values": schema.many(schema.value),
     "model_data_levels": _COUNTS,
     "weights_digests": _WORDS,
     "log_mass_values": _NUMBERS,
@@ -53,7 +53,7 @@ def mass_beside(results_path: str | Path) -> Path:
     return Path(results_path).with_name(_NAME)
 
 
-def mass_state_path(path: str | Path, key: str, value: int) -> Path:
+def mass_state_path(path: str | Path, key: str, value: int | float) -> Path:
     """Where the chains of one minimum of ``path``, a ``mass.json``, stand: more effort goes on from there."""
     return Path(path).parent / "mass_states" / f"{key}_{value}.pt"
 

@@ -22,6 +22,7 @@ from volume_lib.storage.paths import (
     list_models,
     model_path,
     run_seeds,
+    value_of,
 )
 from volume_lib.storage.readers import load_torch, read
 from volume_lib.storage.trainings import check_models
@@ -176,7 +177,7 @@ def load_model(path: str | Path, problem: Problem) -> TrainedModel:
     return TrainedModel(model=model, value=value, settings=content, **record)
 
 
-def model_content(path: Path) -> tuple[str, int, dict[str, Any]]:
+def model_content(path: Path) -> tuple[str, int | float, dict[str, Any]]:
     """What varies, its value, and the checked content of a model's file, without building the network."""
     key, value = _name_and_number(path)
     content = _checked(path)
@@ -201,14 +202,14 @@ def _checked(path: Path) -> dict[str, Any]:
     return content
 
 
-def _name_and_number(path: Path) -> tuple[str, int]:
+def _name_and_number(path: Path) -> tuple[str, int | float]:
     """What varies and its value, from a model file's name."""
     found = re.fullmatch(MODEL_NAME, path.name)
     if found is None:
         raise InputError(
             f"{path}: a model's file is called model_<key>_<number>.pt, as model_additional_540.pt"
         )
-    return found[1], int(found[2])
+    return found[1], value_of(found[2])
 
 
 def load_models_and_data(

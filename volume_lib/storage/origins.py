@@ -23,6 +23,7 @@ from volume_lib.storage.paths import (
     cutoffs_path,
     list_models,
     list_sweeps,
+    value_of,
 )
 from volume_lib.storage.peek import peek_torch
 from volume_lib.storage.sweeps import load_sweep
@@ -82,7 +83,10 @@ def _models_of(run_dir: Path) -> dict[Minimum, _Model]:
         key, value = said.get("key"), said.get(str(said.get("key")), said.get("additional_data"))
         digest, level = said.get("weights_digest"), said.get("additional_data")
         if not (
-            isinstance(key, str) and isinstance(digest, str) and type(value) is int and type(level) is int
+            isinstance(key, str)
+            and isinstance(digest, str)
+            and type(value) in (int, float)
+            and type(level) is int
         ):
             key, value, said = model_content(path)  # an older file
             digest, level = weights_digest(said["state_dict"]), int(said["additional_data"])
@@ -104,7 +108,7 @@ def stale(
     run_dir = Path(run_dir)
     known = {value: (model.weights, model.path.name) for (_, value), model in _models_of(run_dir).items()}
     made_from = [
-        (where.relative_to(run_dir).as_posix(), int(value), digest)
+        (where.relative_to(run_dir).as_posix(), value, digest)
         for where, found in results.items()
         for value, digest in zip(
             found.get("key_values", found["model_data_levels"]),
@@ -113,7 +117,7 @@ def stale(
         )
     ]
     made_from += [
-        (cutoffs_path(".").as_posix(), int(name.rpartition("_")[2]), entry["weights_digest"])
+        (cutoffs_path(".").as_posix(), value_of(name), entry["weights_digest"])
         for name, entry in (cutoffs or {}).items()
         if "weights_digest" in entry
     ]

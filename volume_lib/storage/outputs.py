@@ -5,12 +5,14 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from volume_lib.storage.paths import STEM
+
 _LANDSCAPE = r"(data|poison|noise)_\d+"
 _PICTURE = r"\.(png|pdf)"
 
 _DATA = {
-    "train": r"models_and_data/(dataset|model_[a-z_]+_\d+)\.pt",
-    "perturb": rf"{_LANDSCAPE}/[a-z_]+_\d+\.npz",
+    "train": rf"models_and_data/(dataset|model_{STEM})\.pt",
+    "perturb": rf"{_LANDSCAPE}/{STEM}\.npz",
     "volume": rf"{_LANDSCAPE}/loss_[\d.e+-]+/results\.json",
     "cutoff": r"cutoffs/cutoffs\.json",
     "accuracy": r"test_accuracies\.npz",
@@ -19,11 +21,11 @@ _DATA = {
 }
 _FIGURES = {
     "train": rf"models_and_data/(samples|[a-z]+_curves|test_loss|decision_boundary){_PICTURE}",
-    "perturb": rf"{_LANDSCAPE}/ray_profiles{_PICTURE}|\.shards/\d+/{_LANDSCAPE}/[a-z_]+_\d+\.npz",
+    "perturb": rf"{_LANDSCAPE}/ray_profiles{_PICTURE}|\.shards/\d+/{_LANDSCAPE}/{STEM}\.npz",
     "volume": rf"{_LANDSCAPE}/loss_[\d.e+-]+/[a-z_]+{_PICTURE}|log_volumes_loss_[\d.e+-]+{_PICTURE}",
     "cutoff": rf"cutoffs/loss_curves{_PICTURE}",
     "accuracy": rf"test_accuracies{_PICTURE}",
-    "integrate": rf"{_LANDSCAPE}/loss_[\d.e+-]+/mass_(states/[a-z_]+_\d+\.pt|[a-z_0-9]+{_PICTURE})",
+    "integrate": rf"{_LANDSCAPE}/loss_[\d.e+-]+/mass_(states/{STEM}\.pt|[a-z_0-9]+{_PICTURE})",
     "analysis": rf"[a-z_]+{_PICTURE}|report\.html",
 }
 

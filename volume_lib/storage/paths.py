@@ -6,7 +6,7 @@ import contextlib
 import re
 from pathlib import Path
 
-from volume_lib.records import ADDITIONAL
+from volume_lib.records import ADDITIONAL, plain_value
 from volume_lib.storage.archives import Refused, open_regular
 
 MODELS_AND_DATA = "models_and_data"
@@ -20,7 +20,11 @@ ACCURACY_NOTEBOOK = "Test Accuracy.ipynb"
 INTEGRATION_NOTEBOOK = "Volume Integration.ipynb"
 
 _NUMBER = r"(0|[1-9][0-9]{0,17})"
-MODEL_NAME = rf"model_([A-Za-z]\w*)_{_NUMBER}\.pt"
+_KEY = r"[A-Za-z]\w*"
+_VALUE = r"(?:0|[1-9][0-9]{0,17})(?:\.[0-9]{1,17})?(?:e[+-][0-9]{2,3})?"
+STEM = rf"{_KEY}_{_VALUE}"
+"""What varies between models, and its value, in the names of files: ``additional_540``, ``sam_rho_0.05``."""
+MODEL_NAME = rf"model_({_KEY})_({_VALUE})\.pt"
 """What a model's file is called: what varies, and its value."""
 
 
@@ -45,12 +49,12 @@ def shard_dir(run_dir: str | Path, index: int) -> Path:
     return Path(run_dir) / SHARDS / str(index)
 
 
-def partial_dir(run_dir: str | Path, dataset_type: str, key: str, value: int) -> Path:
+def partial_dir(run_dir: str | Path, dataset_type: str, key: str, value: int | float) -> Path:
     """Where the sweep of one model keeps its batches until its files are whole."""
     return Path(run_dir) / PARTIAL / _sweep_stem(dataset_type, key, value)
 
 
-def model_path(folder: str | Path, key: str, value: int) -> Path:
+def model_path(folder: str | Path, key: str, value: int | float) -> Path:
     """The file of the model whose ``key`` (``"additional"``, ``"batch_size"`` …) has ``value``."""
     return Path(folder) / f"model_{key}_{value}.pt"
 
@@ -60,12 +64,12 @@ def sweep_dir(run_dir: str | Path, dataset_type: str, level: int) -> Path:
     return Path(run_dir) / f"{dataset_type}_{level}"
 
 
-def sweep_path(run_dir: str | Path, dataset_type: str, level: int, key: str, value: int) -> Path:
+def sweep_path(run_dir: str | Path, dataset_type: str, level: int, key: str, value: int | float) -> Path:
     """The file of one model in the landscape of ``level``."""
     return sweep_dir(run_dir, dataset_type, level) / f"{_sweep_stem(dataset_type, key, value)}.npz"
 
 
-def _sweep_stem(dataset_type: str, key: str, value: int) -> str:
+def _sweep_stem(dataset_type: str, key: str, value: int | float) -> str:
     return f"{dataset_type if key == ADDITIONAL else key}_{value}"
 
 
@@ -102,9 +106,9 @@ def list_sweeps(run_dir: str | Path, dataset_type: str | None = None) -> dict[in
     kind = r"[a-z]+" if dataset_type is None else re.escape(dataset_type)
     levels: dict[int, list[Path]] = {}
     for folder in _by_number(Path(run_dir), rf"({kind})_{_NUMBER}"):
-        files = _by_number(folder, rf"(\w+)_{_NUMBER}\.npz")
+        files = _by_number(folder, rf"{STEM}\.npz")
         if files:
-            levels.setdefault(_number(folder), []).extend(files)
+            levels.setdefault(int(value_of(folder.name)), []).extend(files)
     return dict(sorted(levels.items()))
 
 
@@ -137,10 +141,12 @@ def _threshold(path: Path) -> float:
     return float(name)
 
 
-def _number(path: Path) -> int:
-    return int(path.stem.rpartition("_")[2])
+def value_of(name: str) -> int | float:
+    """The value at the end of a name, ``Model_540`` or ``sam_rho_0.05``, as :func:`model_path` wrote it."""
+    text = name.rpartition("_")[2]
+    return int(text) if text.isdecimal() else plain_value(float(text))
 
 
 def _by_number(folder: Path, pattern: str) -> list[Path]:
     found = [path for path in folder.glob("*") if re.fullmatch(pattern, path.name)]
-    return sorted(found, key=lambda path: (path.stem.rpartition("_")[0], _number(path)))
+    return sorted(found, key=lambda path: (path.stem.rpartition("_")[0], value_of(path.stem)))

@@ -41,7 +41,8 @@ _BY_MINIMUM: dict[str, schema.Check] = {
     "model_data_levels": _COUNTS,
     "test_acc_values": _NUMBERS,
     "train_loss_values": _NUMBERS,
-    "key_values": _COUNTS,
+    "key_values": schema.many(schema.value),
+    "num_params_values": _COUNTS,
     "log_det_scaling_values": _NUMBERS,
     "top_r_vals": schema.many(_NUMBERS),
     "top_r_val_seeds": schema.many(_COUNTS),
@@ -95,7 +96,10 @@ _ACCURACIES: dict[str, schema.Check] = {
     "dataset_sizes": _COUNTS,
     "test_accuracies": schema.many(schema.number(0, 100)),
 }
-_WEIGHTS: dict[str, schema.Check] = {"minima": _COUNTS, "weights_digests": schema.many(_WORD)}
+_WEIGHTS: dict[str, schema.Check] = {
+    "minima": schema.many(schema.value),
+    "weights_digests": schema.many(_WORD),
+}
 
 
 def _to_json(value: Any, key: str) -> Any:
@@ -200,7 +204,7 @@ def save_test_accuracies(
     """
     arrays = {"dataset_sizes": np.asarray(dataset_sizes), "test_accuracies": np.asarray(test_accuracies)}
     if models:
-        arrays["minima"] = np.array([trained.value for trained in models], dtype=np.int64)
+        arrays["minima"] = np.array([trained.value for trained in models])
         arrays["weights_digests"] = np.array([weights_digest(t.model.state_dict()) for t in models])
     save_npz(accuracies_path(run_dir), arrays)
     return accuracies_path(run_dir)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from volume_lib.errors import InputError
+from volume_lib.records import plain_value
 from volume_lib.storage.pickles import Odd
 
 if TYPE_CHECKING:
@@ -101,6 +102,14 @@ def whole(low: int = 0, high: int = LARGEST) -> Check:
         return int(value)
 
     return of_entry
+
+
+def value(entry: Any) -> int | float:
+    """What varies has this value for a model: a number, 0 or more."""
+    entry = one(entry)
+    if type(entry) not in (int, float) or not 0 <= entry <= LARGEST:
+        raise ValueError("must be a number, 0 or more")
+    return plain_value(entry)
 
 
 def number(low: float = -math.inf, high: float = math.inf, *, nan: bool = True, none: Any = ...) -> Check:

@@ -50,7 +50,7 @@ _SWEEP: dict[str, schema.Check] = {
     "loss_thresholds": schema.many(schema.number(nan=False)),
     "acc_threshold": schema.optional(schema.number(0, 1, nan=False)),
     "key": schema.NAME,
-    "value": schema.whole(),
+    "value": schema.value,
     "loss_unit": schema.text(),
     "samples_digest": schema.text(),
     "problem_digest": schema.text(),

@@ -48,7 +48,9 @@ def check_models(folder: str | Path, models: Sequence[TrainedModel], dataset: Da
 def _said_by(trained: TrainedModel) -> dict[str, Any]:
     said = {name: value for name, value in trained.settings.items() if name not in _OF_EACH}
     names = ("model_class", "model_kwargs", "model_seed", "problem", "dataset_type")
-    return said | {name: getattr(trained, name) for name in names}
+    said |= {name: getattr(trained, name) for name in names}
+    arguments = trained.model_kwargs.items()
+    return said | {"model_kwargs": {name: value for name, value in arguments if name != trained.key}}
 
 
 def _file(folder: str | Path, trained: TrainedModel) -> Path:

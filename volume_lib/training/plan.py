@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from volume_lib import storage
-from volume_lib.errors import InputError
+from volume_lib.errors import InputError, near_match
 from volume_lib.problems.base import Problem
 from volume_lib.problems.provenance import level_digest, problem_digest, tensors_digest
-from volume_lib.records import ADDITIONAL, Dataset, TrainedModel
+from volume_lib.records import Dataset, TrainedModel
 from volume_lib.storage.checkpoints import is_foreign
 from volume_lib.training.section import TrainSettings
 
@@ -32,30 +32,46 @@ class Plan:
 
     def check(self) -> None:
         """Raise InputError for a model that cannot be."""
-        self.model_kwargs()
+        if self.settings.argument is None:
+            self.model_kwargs()
+        for value in self.settings.values or () if self.settings.argument else ():
+            self.problem.build_model(self.model_kwargs(value), 0, self.model_class())
 
     def model_class(self) -> str:
         return self.problem.model_class_name(self.model.get("model_class"))
 
-    def model_kwargs(self) -> dict[str, Any]:
-        """The model's arguments with all defaults, less its class."""
+    def model_kwargs(self, value: float | None = None) -> dict[str, Any]:
+        """The model's arguments with all defaults, less its class.
+
+        ``value``: of the argument that varies, where one does. For an argument that is a list of numbers it
+        stands for each of them.
+        """
         given = {key: value for key, value in self.model.items() if key != "model_class"}
-        return self.problem.full_model_kwargs(given, self.model_class())
+        full = self.problem.full_model_kwargs(given, self.model_class())
+        name = self.settings.argument
+        if name is None or value is None:
+            return full
+        if name not in full:
+            raise InputError(
+                f"vary: model.{name}: {self.model_class()} has no such argument{near_match(name, full)}; "
+                f"it has {', '.join(full)}"
+            )
+        usual = full[name]
+        if _is_number(usual):
+            return full | {name: value}
+        if isinstance(usual, list | tuple) and usual and all(map(_is_number, usual)):
+            return full | {name: [value] * len(usual)}
+        raise InputError(f"vary: model.{name} is {usual!r}: only numbers, and lists of them, can vary")
 
     def wanted(self, dataset: Dataset, model_seed: int) -> list[Wanted]:
         """The models of one run, sorted by what varies."""
         levels = dataset.dataset_quantities
         settings = self.settings
-        points = [(level, level, settings.epochs, settings.batch_size) for level in levels]
-        if settings.vary == "batch_size":
-            points = [(value, levels[0], settings.epochs, value) for value in settings.values or ()]
-        elif settings.vary == "epochs":
-            points = [(value, levels[0], value, settings.batch_size) for value in settings.values or ()]
-        return [self._wanted(dataset, model_seed, *point) for point in points]
+        if settings.vary is None:
+            return [self._wanted(dataset, model_seed, level, level) for level in levels]
+        return [self._wanted(dataset, model_seed, value, levels[0]) for value in settings.values or ()]
 
-    def _wanted(
-        self, dataset: Dataset, model_seed: int, value: int, level: int, epochs: int, batch_size: int
-    ) -> Wanted:
+    def _wanted(self, dataset: Dataset, model_seed: int, value: int | float, level: int) -> Wanted:
         settings = self.settings
         record = settings.recorded()
         if settings.vary == "epochs" and settings.lr_schedule:
@@ -66,28 +82,27 @@ class Plan:
         record["problem_digest"] = problem_digest(self.problem)
         identity = {
             "model_class": self.model_class(),
-            "model_kwargs": self.model_kwargs(),
+            "model_kwargs": self.model_kwargs(value),
             "model_seed": model_seed,
             "problem": self.problem.name,
             "dataset_type": dataset.dataset_type,
             "level": level,
         }
-        return Wanted(settings.vary or ADDITIONAL, value, level, epochs, batch_size, record, identity)
+        return Wanted(settings.key, value, level, settings.at(value), record, identity)
 
 
 @dataclass
 class Wanted:
     """One model that a training is to make.
 
-    ``settings`` is what its file is to record of the training, ``identity`` what else must agree for the
-    model of a file to be this one.
+    ``own`` are the settings of its training, with its value of what varies. ``settings`` is what its file is
+    to record of the training, ``identity`` what else must agree for the model of a file to be this one.
     """
 
     key: str
-    value: int
+    value: int | float
     level: int
-    epochs: int
-    batch_size: int
+    own: TrainSettings
     settings: dict[str, Any]
     identity: dict[str, Any]
 
@@ -128,6 +143,10 @@ class Wanted:
         seeds = {"model_seed": found.model_seed}, {"model_seed": self.identity["model_seed"]}
         told = told or _difference(before | seeds[0], self.settings | seeds[1])
         return (None, told) if told else (found, "")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 _DIGESTS = {

@@ -49,9 +49,10 @@ def train_models(
     """Train the minima of one run and save them, with the data set, in ``folder``.
 
     One model for each level of ``dataset.dataset_quantities``, on the base samples and that many additional
-    ones. With ``vary="batch_size"`` instead one model for each batch size in ``values``, and with
-    ``vary="epochs"`` the states of one training after each number of epochs in ``values`` (at most
-    ``epochs``), on the base samples and the first level's additional ones.
+    ones. With ``vary`` instead one model for each of ``values``, on the base samples and the first level's
+    additional ones: ``vary`` names a setting that is a number (``"learning_rate"``) or, as
+    ``"model.hidden_dims"``, an argument of the network (in a list of numbers each becomes the value). With
+    ``vary="epochs"`` the models are the states of one training after so many epochs, at most ``epochs``.
 
     ``model`` holds the model's arguments and, optionally, its ``model_class``. ``model_seed`` decides the
     initial parameters and the order of the samples: the same settings give the same weights on one machine.
@@ -93,7 +94,10 @@ def train_models(
     for threshold in loss_thresholds or ():
         check_thresholds(threshold, None)
     models = train_runs(plan, [Run(dataset, model_seed, folder)], joint=joint, device=device)[0]
-    line = unfitted_line(models, plan.settings.target_train_loss, loss_thresholds)
+    target = plan.settings.target_train_loss
+    if plan.settings.vary == "target_train_loss":
+        target = max(plan.settings.values or ())
+    line = unfitted_line(models, target, loss_thresholds)
     if line:
         tqdm.write(line)
     return models
@@ -140,7 +144,7 @@ class _Models:
     folder: Path
     dataset: Dataset
     wanted: list[Wanted]
-    done: dict[int, TrainedModel]
+    done: dict[int | float, TrainedModel]
     replaced: dict[str, str]
     """File name → why it is replaced."""
 
@@ -181,17 +185,17 @@ class _Work:
         # lengths are stages of one training, anything else is a training of its own
         for members in [missing] if self.plan.settings.vary == "epochs" else [[w] for w in missing]:
             trainee = self._trainee(
-                members[-1], [w.epochs for w in members], start, run.dataset.base_data_size
+                members[-1], [w.own.epochs for w in members], start, run.dataset.base_data_size
             )
             self.trainees.append(trainee)
-            self.origin[id(trainee)] = models, {w.epochs: w for w in members}
+            self.origin[id(trainee)] = models, {w.own.epochs: w for w in members}
 
     def _trainee(self, wanted: Wanted, snapshots: list[int], start: int, base: int) -> Trainee:
         return Trainee(
             name=f"{wanted.key} {wanted.value}",
             model=self._build(wanted),
             size=base + wanted.level,
-            batch_size=wanted.batch_size,
+            batch_size=wanted.own.batch_size,
             snapshots=snapshots,
             schedule_epochs=self.plan.settings.epochs,
             seed=wanted.identity["model_seed"],
@@ -220,15 +224,15 @@ class _Work:
         with Bar(total=total, unit="sample", unit_scale=True, desc="training") as bar:
             tick = self.tick = _Ticker(bar)
             for group in self._groups(joint, mode, x, bar):
-                Fit(self.plan.problem, group, data, self.plan.settings, self._keep, tick, mode).run()
+                own = self._wanted(group[0]).own
+                Fit(self.plan.problem, group, data, own, self._keep, tick, mode).run()
             tick.flush()
 
     def _check(self, x: Tensor, y: Tensor) -> Mode:
         """The preflight of every kind of network to be trained, on the smallest batch that it will meet."""
         modes = {}
         for trainee in self.trainees:
-            _, lengths = self.origin[id(trainee)]
-            wanted = next(iter(lengths.values()))
+            wanted = self._wanted(trainee)
             rest = trainee.size % trainee.batch_size if trainee.steps > 1 else trainee.size
             smallest = rest or trainee.batch_size
             key = repr((wanted.identity["model_class"], wanted.identity["model_kwargs"], smallest))
@@ -244,7 +248,10 @@ class _Work:
     def _groups(self, joint: bool | str, mode: Mode, x: Tensor, bar: Bar) -> list[list[Trainee]]:
         """Which trainees go side by side: what cannot, goes one at a time, and it is said why."""
         groups = []
-        for group in joint_groups(self.trainees, joint):
+        alike: dict[str, list[Trainee]] = {}
+        for trainee in self.trainees:
+            alike.setdefault(self._kind(trainee), []).append(trainee)
+        for group in [group for members in alike.values() for group in joint_groups(members, joint)]:
             reason = None
             if len(group) > 1:
                 reason = "it acts differently in train mode" if mode.modal else None
@@ -253,6 +260,18 @@ class _Work:
                 bar.say(f"{group[0].name} and others: trained one at a time ({reason})")
             groups += [[trainee] for trainee in group] if reason else [group]
         return groups
+
+    def _wanted(self, trainee: Trainee) -> Wanted:
+        """The trainee's model, or the first of them."""
+        _, lengths = self.origin[id(trainee)]
+        return next(iter(lengths.values()))
+
+    def _kind(self, trainee: Trainee) -> str:
+        """What trainees must share to step together: network and settings, but for lengths and batches."""
+        wanted = self._wanted(trainee)
+        return repr(
+            (wanted.own.model_dump(exclude={"epochs", "batch_size"}), wanted.identity["model_kwargs"])
+        )
 
     def _keep(self, trainee: Trainee, epoch: int, state: dict[str, Tensor]) -> None:
         models, lengths = self.origin[id(trainee)]

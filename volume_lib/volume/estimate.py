@@ -31,7 +31,7 @@ from typing import Any, cast
 import numpy as np
 
 from volume_lib.errors import InputError
-from volume_lib.records import Sweep
+from volume_lib.records import ADDITIONAL, Sweep, plain_value
 from volume_lib.section import takes
 from volume_lib.storage.weights import weights_digest
 from volume_lib.thresholds import above, below, check_thresholds
@@ -187,7 +187,7 @@ def estimate_volumes(
     levels = [int(sweep.model_trained_data) for sweep in sweeps]
     by_loss = _measure(sweeps, radii, asked.bootstrap, seed)
     values = by_loss["log_exp_r_n_values"]
-    powers = [_log_powers(found.crossing, n) for found in radii]
+    powers = [_log_powers(found.crossing, s.num_params) for s, found in both]
     same_largest, same_order = diagnostics.rank_probabilities(powers, sizes, seed=seed)
     by_radius = diagnostics.rank_probabilities(powers, sizes, by_largest=True, seed=seed)
     tops = [np.argsort(-found.radius, kind="stable")[: asked.top_k] for found in radii]
@@ -199,10 +199,11 @@ def estimate_volumes(
         **_masses([ray_mass(s, r.crossing, bootstrap=asked.bootstrap, seed=seed) for s, r in both]),
         "model_data_levels": levels,
         "key": first.key,
-        "key_values": [int(sweep.value) for sweep in sweeps],
+        "key_values": [plain_value(sweep.value) for sweep in sweeps],
         "loss_landscape_data_param": int(first.additional_data),
         "base_dataset_size": int(first.base_dataset_size),
         "num_params": int(n),
+        **_sizes([sweep.num_params for sweep in sweeps]),
         "num_directions": num_directions,
         "dataset_type": first.dataset_type,
         "loss_threshold": float(loss_threshold),
@@ -229,20 +230,25 @@ def estimate_volumes(
     return results
 
 
+def _sizes(counts: list[int]) -> dict[str, list[int]]:
+    """Of networks of several sizes the size of each; ``num_params`` is that of the first."""
+    return {"num_params_values": [int(n) for n in counts]} if len(set(counts)) > 1 else {}
+
+
 def _measure(
     sweeps: Sequence[Sweep], radii: Sequence[Radii], bootstrap: int, seed: int, suffix: str = ""
 ) -> dict[str, list]:
     """The estimate and its diagnostics, one list entry per minimum."""
-    n = sweeps[0].num_params
-    powers = [_log_powers(found.radius, n) for found in radii]
-    values = [log_mean_power(found.radius, n) for found in radii]
+    both = [(found, sweep.num_params) for sweep, found in zip(sweeps, radii, strict=True)]
+    powers = [_log_powers(found.radius, n) for found, n in both]
+    values = [log_mean_power(found.radius, n) for found, n in both]
     # The same generator state for every minimum: the same resamples of the directions they share.
     intervals = [diagnostics.bootstrap_interval(p, bootstrap, np.random.default_rng(seed)) for p in powers]
     measured = {
         f"log_exp_r_n{suffix}_values": values,
         f"log_exp_r_n{suffix}_ci": [list(interval) for interval in intervals],
         f"log_exp_r_n{suffix}_resolution": [
-            diagnostics.resolution(found.radius, found.lower, n) for found in radii
+            diagnostics.resolution(found.radius, found.lower, n) for found, n in both
         ],
         f"effective_directions{suffix}": [diagnostics.effective_directions(p) for p in powers],
         f"num_censored{suffix}": [int(found.censored.sum()) for found in radii],
@@ -252,7 +258,8 @@ def _measure(
     determinants = [sweep.log_det_scaling for sweep in sweeps]
     if not np.isnan(determinants).any():
         measured[f"log_volume{suffix}_values"] = [
-            log_volume(value, n, log_det) for value, log_det in zip(values, determinants, strict=True)
+            log_volume(value, n, log_det)
+            for value, (_, n), log_det in zip(values, both, determinants, strict=True)
         ]
     return measured
 
@@ -306,6 +313,8 @@ def _check_sweeps(sweeps: Sequence[Sweep]) -> None:
         "key": [sweep.key for sweep in sweeps],
         "number of directions": [len(sweep.wiggle_results) for sweep in sweeps],
     }
+    if sweeps[0].key != ADDITIONAL:  # networks of several sizes may be what is compared
+        del same["num_params"]
     for what, found in same.items():
         if len(set(found)) > 1:
             raise InputError(
