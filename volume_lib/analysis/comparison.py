@@ -26,7 +26,7 @@ class Comparison:
     names: tuple[str, str]
     landscape: int
     quantity: str
-    minima: list[int]
+    minima: list[float]
     first: np.ndarray
     second: np.ndarray
     difference: np.ndarray

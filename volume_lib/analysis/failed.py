@@ -22,7 +22,7 @@ _WORTH += ("log_mass_rays_high", "log_mass_rays_directions", "log_mass_low", "lo
 
 def apply_rule(
     table: np.ndarray, loss_threshold: float, rule: str
-) -> tuple[np.ndarray, list[tuple[str, int]]]:
+) -> tuple[np.ndarray, list[tuple[str, float]]]:
     """The table by ``rule``, and the (run, minimum) that ended above the threshold.
 
     A network failed if its loss on the largest landscape that it is measured in, the nearest to its own
@@ -48,8 +48,8 @@ def apply_rule(
     return table, failures
 
 
-def _failures(table: np.ndarray, loss_threshold: float) -> list[tuple[str, int]]:
-    last: dict[tuple[str, int], np.void] = {}
+def _failures(table: np.ndarray, loss_threshold: float) -> list[tuple[str, float]]:
+    last: dict[tuple[str, float], np.void] = {}
     for row in table:  # landscapes increase
         last[row["run"], plain_value(row["minimum"])] = row
     return [minimum for minimum, row in last.items() if row["train_loss"] > loss_threshold]

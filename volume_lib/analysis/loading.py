@@ -241,7 +241,7 @@ class _Run:
             else:
                 self.masses[landscape] = found
 
-    def _mass(self, landscape: int, minimum: int) -> dict[str, float]:
+    def _mass(self, landscape: int, minimum: float) -> dict[str, float]:
         found = self.masses.get(landscape, {"key_values": []})
         if minimum not in found["key_values"]:
             return {"log_mass": math.nan, "log_mass_low": math.nan, "log_mass_high": math.nan}
@@ -260,7 +260,7 @@ class _Run:
             and values["train_loss"] <= self.threshold
         )
 
-    def _by_minimum(self, cutoffs: Cutoffs | None) -> dict[int, dict[str, Any]]:
+    def _by_minimum(self, cutoffs: Cutoffs | None) -> dict[float, dict[str, Any]]:
         try:  # there is none: the reader says who writes it
             found = storage.load_cutoffs(self.folder) if cutoffs is None else cutoffs
             return {storage.value_of(name): entry for name, entry in found.items()}
@@ -268,14 +268,14 @@ class _Run:
             self.notes.append(str(error))
             return {}
 
-    def _cutoff(self, minimum: int) -> float:
+    def _cutoff(self, minimum: float) -> float:
         entry = self.cutoffs.get(minimum)
         if entry is None:
             return math.nan
         level = zero_volume_level(entry, self.threshold)
         return math.inf if level is None else float(level)
 
-    def _accuracies(self) -> dict[int, float]:
+    def _accuracies(self) -> dict[float, float]:
         """Test accuracy of each minimum from test_accuracies.npz, where the results do not hold it."""
         if all("test_acc_values" in result for result in self.contents.values()):
             return {}
@@ -285,7 +285,9 @@ class _Run:
             self.notes.append(str(error))
             return {}
         minima = sorted({m for result in self.contents.values() for m in minima_of(result)})
-        by_size = dict(zip((int(s) for s in sizes), (float(a) for a in accuracies), strict=True))
+        by_size: dict[float, float] = dict(
+            zip((int(s) for s in sizes), (float(a) for a in accuracies), strict=True)
+        )
         # Some older files count the base samples among the sizes, some do not.
         for shift in (0 if math.isnan(self.base) else int(self.base), 0):
             if all(m + shift in by_size for m in minima):

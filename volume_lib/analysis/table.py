@@ -95,7 +95,7 @@ class ExperimentResults:
     loss_unit: str
     remarks: list[str] = field(default_factory=list)
     failed: str = "no volume"
-    failures: list[tuple[str, int]] = field(default_factory=list)
+    failures: list[tuple[str, float]] = field(default_factory=list)
     stability: dict[int, list[Stability]] = field(default_factory=dict)
     masses: dict[int, list[dict[str, Any]]] = field(default_factory=dict)
 
@@ -166,7 +166,7 @@ class ExperimentResults:
         values = np.full((len(self.runs), len(self.minima)), np.nan)
         for j, minimum in enumerate(self.minima):
             if minimum in self.landscapes:
-                values[:, j] = self.matrix(column, minimum)[:, j]
+                values[:, j] = self.matrix(column, int(minimum))[:, j]
         return values
 
     def of_minima(self, column: str) -> np.ndarray:

@@ -321,7 +321,7 @@ def _colour_bar(
     bar.set_label(words, fontsize=style.SMALL)
 
 
-def _median_cutoff(experiment: ExperimentResults, minimum: int) -> float | None:
+def _median_cutoff(experiment: ExperimentResults, minimum: float) -> float | None:
     """Median over the runs of the landscape size from which on the minimum has no volume; None if unknown."""
     rows = experiment.rows(minimum=minimum)
     cutoffs = np.array([rows["cutoff"][rows["run"] == run][0] for run in dict.fromkeys(rows["run"])])
@@ -364,7 +364,7 @@ def averages(
     x: np.ndarray,
     values: np.ndarray,
     spread: str,
-    levels: Sequence[int],
+    levels: Sequence[float],
     *,
     line: bool = True,
     colours: Sequence[Any] | None = None,

@@ -16,7 +16,7 @@ from volume_lib.plots import style
 Masses = Mapping[str, Any]
 
 
-def integrands(masses: Masses, ax: Axes | None = None, *, levels: Sequence[int] | None = None) -> Axes:
+def integrands(masses: Masses, ax: Axes | None = None, *, levels: Sequence[float] | None = None) -> Axes:
     """What is integrated along the path, one colour for each minimum: forwards full, backwards dashed.
 
     The horizontal axis is the pull k towards the minimum, whose logarithm is integrated over, so that areas
@@ -37,7 +37,9 @@ def integrands(masses: Masses, ax: Axes | None = None, *, levels: Sequence[int] 
     return style.finish(ax, "pull towards the minimum k", f"integrand ({masses.get('loss_unit', 'nats')})")
 
 
-def mass_convergence(masses: Masses, ax: Axes | None = None, *, levels: Sequence[int] | None = None) -> Axes:
+def mass_convergence(
+    masses: Masses, ax: Axes | None = None, *, levels: Sequence[float] | None = None
+) -> Axes:
     """Both passes' estimates of each minimum against the gradients spent: they bracket the log mass, and
     close in on it as the effort grows."""
     ax = style.new_axes(ax, height=0.85)
@@ -62,7 +64,7 @@ def _legend_of_passes(ax: Axes, masses: Masses) -> None:
 
 
 def rays_and_integration(
-    masses: Masses | Sequence[Masses], ax: Axes | None = None, *, levels: Sequence[int] | None = None
+    masses: Masses | Sequence[Masses], ax: Axes | None = None, *, levels: Sequence[float] | None = None
 ) -> Axes:
     """The log mass of every minimum by rays (open) and by integration (filled), with their intervals.
 

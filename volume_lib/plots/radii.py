@@ -17,10 +17,10 @@ from volume_lib.plots import style
 
 
 def radii_histogram(
-    radii: Mapping[int, Any],
+    radii: Mapping[float, Any],
     ax: Axes | None = None,
     *,
-    levels: Sequence[int] | None = None,
+    levels: Sequence[float] | None = None,
     title: str = "",
     bins: int = 30,
 ) -> Axes:
@@ -62,10 +62,10 @@ def radii_histogram(
 
 
 def radii_summary(
-    radii: Mapping[int, Any],
+    radii: Mapping[float, Any],
     ax: Axes | None = None,
     *,
-    levels: Sequence[int] | None = None,
+    levels: Sequence[float] | None = None,
     minimum: str = "additional training samples",
 ) -> Axes:
     """Quartiles (bar), median (filled), mean (hollow), largest radius (▸) of each minimum, and its range.
@@ -98,7 +98,11 @@ def radii_summary(
 
 
 def radii_tail(
-    radii: Mapping[int, Any], ax: Axes | None = None, *, levels: Sequence[int] | None = None, title: str = ""
+    radii: Mapping[float, Any],
+    ax: Axes | None = None,
+    *,
+    levels: Sequence[float] | None = None,
+    title: str = "",
 ) -> Axes:
     """How the largest radii thin out: the share of directions beyond each radius, against a normal law's.
 
@@ -123,7 +127,7 @@ def radii_tail(
 
 
 def weight_shares(
-    radii: Mapping[int, Any], n: int, ax: Axes | None = None, *, levels: Sequence[int] | None = None
+    radii: Mapping[float, Any], n: int, ax: Axes | None = None, *, levels: Sequence[float] | None = None
 ) -> Axes:
     """How much of the mean of ``r^n`` the k largest radii carry: near 1 at k = 1, one direction is all.
 

@@ -27,7 +27,7 @@ def log_volumes(
     ax: Axes | None = None,
     *,
     quantity: str = "log_exp_r_n",
-    levels: Sequence[int] | None = None,
+    levels: Sequence[float] | None = None,
 ) -> Axes:
     """``quantity`` (nats) of each minimum against what it was trained with, one line for each landscape.
 
@@ -56,7 +56,7 @@ def log_volumes(
         errors = _errors(result, quantity, y)
         nothing += np.sum(~np.isfinite(y))
         for i in order:
-            look = here or styles[x[i]]
+            look = here or styles[float(x[i])]
             if np.isfinite(y[i]):
                 ax.errorbar(
                     x[i], y[i], yerr=errors[:, i : i + 1], **look, ms=4.5, ls="none", lw=0.9, capsize=2
@@ -79,7 +79,7 @@ def volume_against_test_loss(
     ax: Axes | None = None,
     *,
     quantity: str = "log_exp_r_n",
-    levels: Sequence[int] | None = None,
+    levels: Sequence[float] | None = None,
 ) -> Axes:
     """Test loss of each minimum against ``quantity`` in this landscape."""
     ax = style.new_axes(ax, height=0.85)
@@ -112,7 +112,9 @@ def volume_against_test_loss(
     return style.finish(ax, style.volume_label(quantity, unit), f"test loss ({results['loss_unit']})")
 
 
-def rank_agreement(results: Results, ax: Axes | None = None, *, levels: Sequence[int] | None = None) -> Axes:
+def rank_agreement(
+    results: Results, ax: Axes | None = None, *, levels: Sequence[float] | None = None
+) -> Axes:
     """Rank of each minimum by data, by log E[r^n] and by test loss: level lines where all three agree.
 
     Rank 1 is the minimum with the most data (or the largest batch size …), the least log E[r^n], the lowest

@@ -28,7 +28,7 @@ def training_curves(
     models: Sequence[TrainedModel],
     ax: Axes | None = None,
     *,
-    levels: Sequence[int] | None = None,
+    levels: Sequence[float] | None = None,
     loss_unit: str = "nats",
 ) -> Axes:
     """Training loss (solid) and test loss (dashed) of every model against the logarithm of the epoch.
@@ -42,7 +42,7 @@ def training_curves(
 
 
 def accuracy_curves(
-    models: Sequence[TrainedModel], ax: Axes | None = None, *, levels: Sequence[int] | None = None
+    models: Sequence[TrainedModel], ax: Axes | None = None, *, levels: Sequence[float] | None = None
 ) -> Axes:
     """Training (solid) and test accuracy (dashed) of every model against the logarithm of the epoch.
 
@@ -56,7 +56,7 @@ def accuracy_curves(
 
 
 def _curves(
-    ax: Axes, models: Sequence[TrainedModel], names: tuple[str, str], levels: Sequence[int] | None
+    ax: Axes, models: Sequence[TrainedModel], names: tuple[str, str], levels: Sequence[float] | None
 ) -> list[float]:
     """Two curves of every model with their legend; returns all values drawn."""
     styles = style.level_styles([*(levels or []), *(model.value for model in models)])
@@ -90,7 +90,7 @@ def test_loss(
     models: Sequence[TrainedModel],
     ax: Axes | None = None,
     *,
-    levels: Sequence[int] | None = None,
+    levels: Sequence[float] | None = None,
     loss_unit: str = "nats",
 ) -> Axes:
     """Final test loss of each model against what varies between them."""
@@ -111,7 +111,7 @@ def test_accuracies(
     accs: Sequence[float],
     ax: Axes | None = None,
     *,
-    levels: Sequence[int] | None = None,
+    levels: Sequence[float] | None = None,
     xlabel: str = "training samples",
 ) -> Axes:
     """Test accuracy (fraction of the test set) of each model against ``sizes``, both (M,)."""
@@ -128,7 +128,7 @@ def ray_profiles(
     loss_thresholds: Sequence[float],
     ax: Axes | None = None,
     *,
-    levels: Sequence[int] | None = None,
+    levels: Sequence[float] | None = None,
     rays: int = RAYS_SHOWN,
 ) -> Axes:
     """Loss along the first ``rays`` directions of each minimum of one landscape.
@@ -173,7 +173,7 @@ def loss_curves(
     ax: Axes | None = None,
     *,
     loss_threshold: float | None = None,
-    levels: Sequence[int] | None = None,
+    levels: Sequence[float] | None = None,
     key: str = ADDITIONAL,
     dataset_type: str = "data",
     loss_unit: str = "nats",
@@ -230,7 +230,7 @@ def _thin(n: int, most: int) -> np.ndarray:
     return np.unique(np.geomspace(1, n, most).round().astype(int)) - 1
 
 
-def _level_points(ax: Axes, x: Sequence[int], y: Sequence[float], levels: Sequence[int] | None) -> None:
+def _level_points(ax: Axes, x: Sequence[float], y: Sequence[float], levels: Sequence[float] | None) -> None:
     """A grey line through the points, each point in its level's colour."""
     styles = style.level_styles([*(levels or []), *x])
     ax.plot(x, y, color=style.LIGHT, lw=1, zorder=1)

@@ -29,7 +29,7 @@ from volume_lib.storage.peek import peek_torch
 from volume_lib.storage.sweeps import load_sweep
 from volume_lib.storage.weights import weights_digest
 
-Minimum = tuple[str, int]
+Minimum = tuple[str, float]
 """What varies between the models, and its value."""
 
 
@@ -98,7 +98,7 @@ def stale(
     run_dir: str | Path,
     results: Mapping[Path, Mapping[str, Any]],
     cutoffs: Mapping[str, Mapping[str, Any]] | None = None,
-    accuracies: Mapping[int, str] | None = None,
+    accuracies: Mapping[float, str] | None = None,
 ) -> str | None:
     """The first thing in a run that was made from other weights than the rest; None where all agree.
 

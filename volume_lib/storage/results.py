@@ -210,7 +210,7 @@ def save_test_accuracies(
     return accuracies_path(run_dir)
 
 
-def accuracies_weights(run_dir: str | Path) -> dict[int, str]:
+def accuracies_weights(run_dir: str | Path) -> dict[float, str]:
     """Value of what varies → digest of the weights whose accuracy ``test_accuracies.npz`` has.
 
     Empty where the file does not say, as older ones do not.
