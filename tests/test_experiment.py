@@ -243,7 +243,6 @@ def test_choices_are_the_librarys():
 
     assert choices(Train, "optimizer") == set(OPTIMIZERS)
     assert choices(Train, "lr_schedule") == set(SCHEDULES)
-    assert choices(Train, "dataset_type") == set(splits.DATASET_TYPES)
     assert choices(Perturb, "scaling") == set(SCALINGS)
 
 

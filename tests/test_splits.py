@@ -153,8 +153,8 @@ def test_test_samples_are_the_same_for_every_seed():
 @pytest.mark.parametrize(
     "wrong, message",
     [
-        ({"dataset_type": "posion"}, 'dataset_type "posion".*did you mean "poison"'),
-        ({"dataset_quantities": [0, 100, 100]}, "dataset_quantities.*each above the last"),
+        ({"dataset_type": "posion"}, 'dataset_type: .posion.*did you mean "poison"'),
+        ({"dataset_quantities": [0, 100, 100]}, "dataset_quantities.*each value above the last"),
         ({"dataset_quantities": [-1, 100]}, "dataset_quantities"),
         ({"dataset_quantities": []}, "dataset_quantities"),
         ({"dataset_quantities": [0, 2.5]}, "dataset_quantities"),
@@ -166,9 +166,9 @@ def test_test_samples_are_the_same_for_every_seed():
             {"base_imbalance": {"labels": [5], "ratio": 0.5}},
             "base_imbalance: .* needs 25 with .* 10 are there",
         ),
-        ({"base_imbalance": {"labels": [0], "ratio": 1.5}}, "ratio 1.5 must lie between 0 and 1"),
+        ({"base_imbalance": {"labels": [0], "ratio": 1.5}}, r"base_imbalance\.ratio: 1\.5 must be 1 or less"),
         ({"base_imbalance": {"labels": [6], "ratio": 0.5}}, r"labels \[6\] must be some of"),
-        ({"base_imbalance": {"label": 1}}, "must hold labels and ratio"),
+        ({"base_imbalance": {"label": 1}}, r"base_imbalance\.label: unknown argument"),
         ({"dataset_type": "noise", "additional_imbalance": {"labels": [0], "ratio": 1.0}}, "random labels"),
     ],
 )

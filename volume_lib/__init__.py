@@ -57,8 +57,8 @@ if TYPE_CHECKING:
     from volume_lib.measuring.comparison import compare
     from volume_lib.measuring.entry import measure
     from volume_lib.measuring.record import Volume
-    from volume_lib.problems import get_problem
     from volume_lib.problems.base import Problem
+    from volume_lib.problems.registry import get_problem
     from volume_lib.problems.splits import make_dataset
     from volume_lib.rays.directions import reproduce_direction
     from volume_lib.records import Data
@@ -76,7 +76,7 @@ __getattr__, _ = lazy(
         "measuring.comparison": "compare",
         "measuring.entry": "measure",
         "measuring.record": "Volume",
-        "problems": "get_problem",
+        "problems.registry": "get_problem",
         "problems.base": "Problem",
         "problems.splits": "make_dataset",
         "rays.directions": "reproduce_direction",

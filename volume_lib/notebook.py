@@ -75,7 +75,7 @@ def _missing(folder: Path, rays: bool) -> str:
 
 def _make_example(folder: Path) -> Path:
     """A run of the swiss roll as the first of the demo; what is there already is not made again."""
-    from volume_lib.problems import get_problem
+    from volume_lib.problems.registry import get_problem
     from volume_lib.problems.splits import make_dataset
     from volume_lib.sweep.run import run_sweep
     from volume_lib.training.runs import train_models

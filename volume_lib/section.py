@@ -88,8 +88,25 @@ def listed(values: Any) -> Any:
     return values.tolist() if hasattr(values, "tolist") else values
 
 
+def plain(value: Any, where: str = "") -> Any:
+    """``value``, if it is the same after a journey through JSON and a notebook's cell."""
+    if isinstance(value, dict):
+        for key, entry in value.items():
+            place = f"{where}.{key}".lstrip(".")
+            if not isinstance(key, str):
+                raise ValueError(f'{place}: the key {key!r} must be text; write "{key}"')
+            plain(entry, place)
+    elif isinstance(value, list):
+        for i, entry in enumerate(value):
+            plain(entry, f"{where}[{i}]")
+    elif not (value is None or isinstance(value, bool | int | float | str)):
+        raise ValueError(f"{where}: a {type(value).__name__} must be written as text or numbers")
+    return value
+
+
 Count = Annotated[int, BeforeValidator(_whole), Field(strict=True, ge=1)]
 Natural = Annotated[int, BeforeValidator(_whole), Field(strict=True, ge=0)]
+Seed = Annotated[int, BeforeValidator(_whole), Field(strict=True, ge=0, le=2**64 - 1)]
 Number = Annotated[float, BeforeValidator(_no_bool)]
 Positive = Annotated[Number, Field(gt=0, allow_inf_nan=False)]
 NotNegative = Annotated[Number, Field(ge=0, allow_inf_nan=False)]

@@ -61,7 +61,7 @@ def new_experiment(folder: Path, problem: str) -> Path:
 
 def _sizes(problem: str, folder: Path) -> dict[str, Any]:
     """Base size and levels for the problem's amount of training data: totals of about 1, 3, 10 … thousand."""
-    from volume_lib.problems import get_problem
+    from volume_lib.problems.registry import get_problem
 
     available = len(get_problem(problem, folder).load().x_train)
     base = min(60, max(1, available // 10))

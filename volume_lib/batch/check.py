@@ -9,7 +9,7 @@ from volume_lib.experiment.sections import DATASET_ARGUMENTS
 
 def check_against_data(experiment: Experiment) -> None:
     """Build the first run's model and data set, so that what cannot be is told before anything runs."""
-    from volume_lib.problems import get_problem  # with torch, which takes seconds to import
+    from volume_lib.problems.registry import get_problem  # with torch, which takes seconds to import
     from volume_lib.problems.splits import make_dataset
     from volume_lib.training.plan import Plan
 

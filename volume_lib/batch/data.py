@@ -15,9 +15,9 @@ def loaded_data_digest(experiment: Experiment, *, trusted: bool = True) -> str:
     ``trusted``: code of the experiment's own may run, and data be downloaded. Where somebody only looks at a
     folder, neither happens.
     """
-    from volume_lib.problems import get_problem  # with torch, which takes seconds to import
     from volume_lib.problems.files import no_downloads
     from volume_lib.problems.provenance import data_digest
+    from volume_lib.problems.registry import get_problem  # with torch, which takes seconds to import
 
     if not trusted and ":" in experiment.problem:
         return ""

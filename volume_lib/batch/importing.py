@@ -33,7 +33,7 @@ def import_checkpoints(
     levels. ``run``: the position of the run where there are several. Returns the models' paths. Raises
     InputError for what does not fit; a model that is there is never replaced.
     """
-    from volume_lib.problems import get_problem  # with torch, which takes seconds to import
+    from volume_lib.problems.registry import get_problem  # with torch, which takes seconds to import
     from volume_lib.problems.splits import make_dataset
     from volume_lib.training.imports import import_models
     from volume_lib.training.plan import Plan

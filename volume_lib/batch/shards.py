@@ -112,7 +112,7 @@ def merge_shards(job: Job) -> None:
 
 
 def _compute(run_dir: str, out: str, problem: str, parameters: dict[str, Any]) -> None:
-    from volume_lib.problems import get_problem
+    from volume_lib.problems.registry import get_problem
     from volume_lib.sweep.run import run_sweep
 
     chosen = get_problem(problem, Path(run_dir))

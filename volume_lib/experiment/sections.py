@@ -11,26 +11,11 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from volume_lib.integration.section import IntegrateSettings
-from volume_lib.section import Count, Levels, Natural, Number, Positive, Section, Thresholds
+from volume_lib.problems.section import DataSettings, DatasetType
+from volume_lib.section import Count, Natural, Positive, Section, Seed, Thresholds, plain
 from volume_lib.sweep.section import PerturbSettings
 from volume_lib.training.section import TrainSettings
 from volume_lib.volume.section import VolumeSettings
-
-
-def _plain(value: Any, where: str = "") -> Any:
-    """``value``, if it is the same after a journey through JSON and a notebook's cell."""
-    if isinstance(value, dict):
-        for key, entry in value.items():
-            place = f"{where}.{key}".lstrip(".")
-            if not isinstance(key, str):
-                raise ValueError(f'{place}: the key {key!r} must be text; write "{key}"')
-            _plain(entry, place)
-    elif isinstance(value, list):
-        for i, entry in enumerate(value):
-            _plain(entry, f"{where}[{i}]")
-    elif not (value is None or isinstance(value, bool | int | float | str)):
-        raise ValueError(f"{where}: a {type(value).__name__} must be written as text or numbers")
-    return value
 
 
 def _levels_of_checkpoints(value: Any) -> Any:
@@ -47,14 +32,12 @@ def _levels_of_checkpoints(value: Any) -> Any:
 
 def _whole_plain(value: Any) -> Any:
     if isinstance(value, dict) and not all(isinstance(key, str) for key in value):
-        _plain(value)
+        plain(value)
     return value
 
 
-Seed = Annotated[int, Field(strict=True, ge=0, le=2**64 - 1)]
-DatasetType = Literal["data", "poison", "noise"]
 Seeds = Annotated[list[Seed], Field(min_length=1)]
-PlainValues = Annotated[dict[str, Any], BeforeValidator(_whole_plain), AfterValidator(_plain)]
+PlainValues = Annotated[dict[str, Any], BeforeValidator(_whole_plain), AfterValidator(plain)]
 Checkpoints = Annotated[dict[str, str] | None, BeforeValidator(_levels_of_checkpoints)]
 
 
@@ -74,36 +57,18 @@ class Runs(Section):
         return self
 
 
-class Imbalance(Section):
-    labels: Annotated[list[int | float | str], Field(min_length=1), AfterValidator(_plain)]
-    ratio: Annotated[Number, Field(ge=0, le=1)]
-
-
-DATASET_ARGUMENTS = (
-    "base_data_size", "dataset_quantities", "dataset_type", "data_seed", "test_size", "base_imbalance",
-    "additional_imbalance", "additional_seed", "noise_moments",
-)  # fmt: skip
+DATASET_ARGUMENTS = ("data_seed", *DataSettings.model_fields)
 """The parameters of a training that :func:`volume_lib.problems.splits.make_dataset` takes."""
 
 
-class Train(TrainSettings):
+class Train(DataSettings, TrainSettings):
     """Train Low Test Models.ipynb: the samples of a run, and the training on them."""
 
-    base_data_size: Count = 10
-    dataset_quantities: Levels = [0, 20, 70, 190]
-    dataset_type: DatasetType = "data"
-    test_size: Count | None = None
-    base_imbalance: Imbalance | None = None
-    additional_imbalance: Imbalance | None = None
-    additional_seed: Seed | None = None
-    noise_moments: Literal["channel", "global"] = "channel"
     checkpoints: Checkpoints = None
     device: str = "auto"
 
     @model_validator(mode="after")
-    def _together_with_data(self) -> Train:
-        if self.noise_moments == "global" and self.dataset_type != "noise":
-            raise ValueError(f"noise_moments: dataset_type {self.dataset_type} has no noise; leave it out")
+    def _checkpoints_have_places(self) -> Train:
         points = self.values or self.dataset_quantities
         unknown = [key for key in self.checkpoints or {} if int(key) not in points]
         if unknown:

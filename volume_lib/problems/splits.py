@@ -2,39 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from torch import Tensor
 
 from volume_lib.devices import torch_defaults
-from volume_lib.errors import InputError, near_match
+from volume_lib.errors import InputError
 from volume_lib.problems.base import Problem, check_seed
+from volume_lib.problems.section import DataSettings, Imbalance, NoiseMoments
 from volume_lib.problems.targets import kind_of
 from volume_lib.records import Dataset
-
-DATASET_TYPES = ("data", "poison", "noise")
-NOISE_MOMENTS = ("channel", "global")
+from volume_lib.section import takes
 
 
+@takes(DataSettings)
 @torch_defaults()
-def make_dataset(
-    problem: Problem,
-    *,
-    base_data_size: int,
-    dataset_quantities: Sequence[int],
-    dataset_type: str = "data",
-    data_seed: int,
-    root: Path | None = None,
-    test_size: int | None = None,
-    base_imbalance: Mapping[str, Any] | None = None,
-    additional_imbalance: Mapping[str, Any] | None = None,
-    additional_seed: int | None = None,
-    noise_moments: str = "channel",
-) -> Dataset:
+def make_dataset(problem: Problem, *, data_seed: int, root: Path | None = None, **settings: Any) -> Dataset:
     """Split ``problem``'s data: the base samples, then as many additional ones as the largest level needs.
 
     ``data_seed`` alone decides the split. Base and additional samples are distinct samples of the
@@ -54,28 +39,21 @@ def make_dataset(
 
     Raises InputError when more samples are asked for than there are, or levels do not increase.
     """
-    levels = check_levels(dataset_quantities)
-    if dataset_type not in DATASET_TYPES:
-        hint = near_match(dataset_type, DATASET_TYPES)
-        raise InputError(f'dataset_type "{dataset_type}": must be one of {", ".join(DATASET_TYPES)}{hint}')
-    if dataset_type == "noise" and additional_imbalance is not None:
-        raise InputError(
-            "additional_imbalance: noise has random labels; leave it out or use another dataset_type"
-        )
-    _check_moments(noise_moments, dataset_type)
+    asked = DataSettings.checked(**settings)
+    levels, additional_seed = asked.dataset_quantities, asked.additional_seed
     check_seed("data_seed", data_seed)
-    if additional_seed is not None:
-        check_seed("additional_seed", additional_seed)
     data = problem.checked_data(root)
     generator = torch.Generator().manual_seed(data_seed)
     order = torch.randperm(len(data.x_train), generator=generator)
-    base = _take(order, data.y_train, base_data_size, base_imbalance, "base_data_size", "base_imbalance")
+    base = _take(
+        order, data.y_train, asked.base_data_size, asked.base_imbalance, "base_data_size", "base_imbalance"
+    )
     x_base, y_base = data.x_train[base], data.y_train[base]
     if additional_seed is not None:
         generator = torch.Generator().manual_seed(additional_seed)
         order = torch.randperm(len(data.x_train), generator=generator)
-    if dataset_type == "noise":
-        x_additional = noise_inputs(data.x_train, levels[-1], generator, noise_moments)
+    if asked.dataset_type == "noise":
+        x_additional = noise_inputs(data.x_train, levels[-1], generator, asked.noise_moments)
         y_like = data.y_train[:1].repeat_interleave(levels[-1], dim=0)
         if kind_of(data.y_train) != "classes":  # drawn from all, as nothing else says what a target can be
             y_like = data.y_train[torch.randint(len(data.y_train), (levels[-1],), generator=generator)]
@@ -84,26 +62,15 @@ def make_dataset(
         # the samples that are left, in the order of the seed
         rest = order[~torch.isin(order, base)]
         names = ("dataset_quantities", "additional_imbalance")
-        chosen = _take(rest, data.y_train, levels[-1], additional_imbalance, *names)
+        chosen = _take(rest, data.y_train, levels[-1], asked.additional_imbalance, *names)
         x_additional, y_additional = data.x_train[chosen], data.y_train[chosen]
-        if dataset_type == "poison":
+        if asked.dataset_type == "poison":
             y_additional = problem.wrong_labels(y_additional, generator)
-    test = _test_samples(len(data.x_test), test_size)
+    test = _test_samples(len(data.x_test), asked.test_size)
     return Dataset(
         x_base, y_base, x_additional, y_additional, data.x_test[test], data.y_test[test],
-        dataset_quantities=levels, dataset_type=dataset_type, problem=problem.name, data_seed=data_seed,
+        dataset_quantities=levels, dataset_type=asked.dataset_type, problem=problem.name, data_seed=data_seed,
     )  # fmt: skip
-
-
-def check_levels(dataset_quantities: Sequence[int]) -> list[int]:
-    """The levels as a list of int; InputError unless there is one and they increase from 0 or more."""
-    levels = list(dataset_quantities)
-    whole = all(isinstance(level, int) and not isinstance(level, bool) for level in levels)
-    if not levels or not whole or levels[0] < 0 or any(b <= a for a, b in pairwise(levels)):
-        raise InputError(
-            f"dataset_quantities {levels}: must be whole numbers, 0 or more, each above the last"
-        )
-    return levels
 
 
 def noise_inputs(x: Tensor, size: int, generator: torch.Generator, moments: str = "channel") -> Tensor:
@@ -113,7 +80,8 @@ def noise_inputs(x: Tensor, size: int, generator: torch.Generator, moments: str 
     vector's entry); with ``moments="global"`` those of all entries together. Whole numbers
     (tokens): each drawn from all the entries of ``x``, with replacement.
     """
-    _check_moments(moments)
+    if moments not in get_args(NoiseMoments):
+        raise InputError(f"noise_moments {moments!r}: must be one of {', '.join(get_args(NoiseMoments))}")
     shape = (size, *x.shape[1:])
     if not x.is_floating_point():
         entries = x.flatten()
@@ -123,20 +91,10 @@ def noise_inputs(x: Tensor, size: int, generator: torch.Generator, moments: str 
     return torch.randn(shape, generator=generator, dtype=x.dtype).mul_(std).add_(mean)
 
 
-def _check_moments(moments: str, dataset_type: str = "noise") -> None:
-    if moments not in NOISE_MOMENTS:
-        hint = near_match(str(moments), NOISE_MOMENTS)
-        raise InputError(f"noise_moments {moments!r}: must be one of {', '.join(NOISE_MOMENTS)}{hint}")
-    if moments != NOISE_MOMENTS[0] and dataset_type != "noise":
-        raise InputError(f'noise_moments "{moments}": dataset_type {dataset_type} has no noise; leave it out')
-
-
 def _take(
-    order: Tensor, y: Tensor, size: int, imbalance: Mapping[str, Any] | None, size_name: str, name: str
+    order: Tensor, y: Tensor, size: int, imbalance: Imbalance | None, size_name: str, name: str
 ) -> Tensor:
     """The first ``size`` indices of ``order``, rearranged so that the labels keep to ``imbalance``."""
-    if not isinstance(size, int) or size < 0 or (size == 0 and size_name == "base_data_size"):
-        raise InputError(f"{size_name} {size!r}: must be a positive whole number")
     if size > len(order):
         raise InputError(f"{size_name}: {size:,} samples asked for, {len(order):,} are there")
     if imbalance is None:
@@ -158,19 +116,15 @@ def _take(
     return taken
 
 
-def _check_imbalance(imbalance: Mapping[str, Any], y: Tensor, name: str) -> tuple[Tensor, float]:
-    if set(imbalance) != {"labels", "ratio"}:
-        raise InputError(f"{name}: must hold labels and ratio, not {', '.join(map(str, imbalance))}")
+def _check_imbalance(imbalance: Imbalance, y: Tensor, name: str) -> tuple[Tensor, float]:
     if y.ndim > 1:
         raise InputError(
             f"{name}: needs one label for each sample; these targets have shape {tuple(y.shape)}"
         )
-    labels, ratio = imbalance["labels"], imbalance["ratio"]
+    labels, ratio = imbalance.labels, imbalance.ratio
     known = y.unique()
-    if not labels or not set(labels) <= set(known.tolist()):
+    if not set(labels) <= set(known.tolist()):
         raise InputError(f"{name}: labels {labels} must be some of {known.tolist()}")
-    if not 0 <= ratio <= 1:
-        raise InputError(f"{name}: ratio {ratio} must lie between 0 and 1")
     return torch.tensor(labels), float(ratio)
 
 

@@ -231,7 +231,7 @@ def load_models_and_data(
     if problem is None:
         problem = _shipped_problem(folder, dataset)
     if isinstance(problem, str):
-        from volume_lib.problems import get_problem
+        from volume_lib.problems.registry import get_problem
 
         problem = get_problem(problem, Path(os.path.abspath(folder)).parent)
     dataset.problem = dataset.problem or problem.name
@@ -248,7 +248,7 @@ def load_models_and_data(
 
 def _shipped_problem(folder: Path, dataset: Dataset) -> str:
     """The name of the shipped problem of a run; InputError where its files name none."""
-    from volume_lib.problems import is_shipped
+    from volume_lib.problems.registry import is_shipped
 
     path, name = folder / "dataset.pt", dataset.problem
     if not name:

@@ -11,8 +11,8 @@ from pathlib import Path
 from volume_lib import storage
 from volume_lib.errors import InputError
 from volume_lib.parameters import flatten, moved_names, moved_shapes
-from volume_lib.problems import get_problem
 from volume_lib.problems.base import Problem
+from volume_lib.problems.registry import get_problem
 from volume_lib.progress import Bar
 from volume_lib.rays.directions import draw, norms
 from volume_lib.rays.moments import Moments
