@@ -590,3 +590,65 @@ def test_parameters_that_are_not_numbers_are_refused():
         measure(
             model, torch.randn(8, 3), torch.randint(0, 2, (8,)), threshold=5.0, directions=2, progress=False
         )
+
+
+@pytest.mark.parametrize("where", [1, 70])  # among the few samples that are asked first, and beyond them
+@pytest.mark.parametrize(
+    "loss, wrong, named",
+    [
+        ("cross_entropy", 2, "classes 0 to 1"),
+        ("cross_entropy", -1, "classes 0 to 1"),
+        ("cross_entropy", [0.5, 1.0], "probabilities, whose sum is 1"),
+        ("cross_entropy", [-0.5, 1.5], "probabilities"),
+        ("cross_entropy", [math.nan, 1.0], "probabilities"),
+        ("bce", [0.0, 2.0], "labels, 0 to 1"),
+        ("bce", [0.0, -1.0], "labels, 0 to 1"),
+        ("bce", [0.0, math.nan], "labels, 0 to 1"),
+        ("mse", [0.0, math.inf], "finite numbers"),
+        ("mse", [0.0, math.nan], "finite numbers"),
+    ],
+)
+def test_a_target_that_the_loss_does_not_mean_is_named(loss, wrong, named, where):
+    y = torch.zeros(80, dtype=torch.long) if isinstance(wrong, int) else torch.tensor([[0.0, 1.0]] * 80)
+    y[where] = torch.as_tensor(wrong)
+    with pytest.raises(InputError, match=rf"^y: sample {where}: {loss}.*takes {named}"):
+        measure(_Odd(""), torch.randn(80, 3), y, loss=loss, threshold=5.0, directions=2, progress=False)
+
+
+def test_targets_that_all_stand_for_none_are_refused():
+    with pytest.raises(InputError, match="every target is -100"):
+        measure(_Odd(""), torch.randn(8, 3), torch.full((8,), -100), directions=2, progress=False)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_a_sample_that_is_no_number_is_named_wherever_it_is(value):
+    x = torch.randn(80, 3)
+    x[70, 1] = value
+    with pytest.raises(InputError, match=r"loss of sample 70 is not a number"):
+        measure(_Odd(""), x, torch.zeros(80).long(), threshold=5.0, directions=2, progress=False)
+
+
+@pytest.mark.parametrize(
+    "loss, named",
+    [
+        (
+            lambda out, y: out["scores"].sum(1),
+            r"loss: does not run on outputs \(2, 2\) float32 and targets \(2,\) int64",
+        ),
+        (lambda out, y: undefined_name, "loss: does not run.*NameError"),  # noqa: F821
+        (lambda out, y: torch.complex(out, out).sum(1), "loss: must give real numbers"),
+    ],
+)
+def test_a_loss_that_does_not_run_is_one_line(loss, named):
+    with pytest.raises(InputError, match=named) as told:
+        measure(_Odd(""), torch.randn(8, 3), torch.zeros(8).long(), loss=loss, directions=2, progress=False)
+    assert "\n" not in str(told.value)
+
+
+def test_complex_outputs_of_a_named_loss_are_one_line():
+    class Complex(_Odd):
+        def forward(self, x):
+            return torch.complex(super().forward(x), x[:, :2])
+
+    with pytest.raises(InputError, match=r"loss: does not run on outputs \(2, 2\) complex64"):
+        measure(Complex(""), torch.randn(8, 3), torch.zeros(8).long(), directions=2, progress=False)

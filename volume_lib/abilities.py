@@ -67,7 +67,7 @@ def abilities(
             why["copies"] = "forward changes them in place, so that each call gets a copy"
             x, model = before, copy.deepcopy(model)
             give_copies(model)
-        check_shape(loss(outputs, y), len(y), f"{label}loss")
+        per_sample(loss, outputs, y, f"{label}loss")
         reason = _not_together(model, x, y, loss, accuracy)
         if reason:
             why["together"] = f"one at a time: not under vmap ({reason})"
@@ -235,13 +235,33 @@ def outputs_of(model: nn.Module, x: Any, label: str = "") -> Tensor:
         ) from error
 
 
-def check_shape(values: Any, size: int, what: str) -> None:
+def per_sample(function: PerSample, outputs: Any, y: Tensor, what: str) -> Tensor:
+    """What a loss or an accuracy gives, (N,); InputError where it does not run or gives other things."""
+    size = len(y)
+    try:
+        values = function(outputs, y)
+    except InputError:
+        raise
+    except Exception as error:
+        raise InputError(
+            f"{what}: does not run on outputs {_kind(outputs)} and targets {_kind(y)}: "
+            f"{type(error).__name__}: {first_line(error)}"
+        ) from error
     shape = tuple(values.shape) if isinstance(values, Tensor) else type(values).__name__
     if shape != (size,):
         hint = '; is it a mean? use reduction="none"' if shape == () else ""
         raise InputError(
-            f"{what}: must give one number for each sample, shape ({size},) here, and gives {shape}{hint}"
+            f"{what}: must give one number for each sample, shape ({size},) here; got {shape}{hint}"
         )
+    if values.is_complex():
+        raise InputError(f"{what}: must give real numbers; got {_kind(values)}")
+    return values
+
+
+def _kind(value: Any) -> str:
+    if isinstance(value, Tensor):
+        return f"{tuple(value.shape)} {str(value.dtype).removeprefix('torch.')}"
+    return type(value).__name__
 
 
 def few(x: Any) -> Any:

@@ -30,7 +30,6 @@ from volume_lib.abilities import (
     PerSample,
     abilities,
     call,
-    check_shape,
     each,
     few,
     first_line,
@@ -38,6 +37,7 @@ from volume_lib.abilities import (
     give_copies,
     on,
     outputs_of,
+    per_sample,
     ready,
     undisturbed,
 )
@@ -106,7 +106,7 @@ def preflight(
     answers["inputs after a call"] = able.why.get("copies", "unchanged")
     answers["loss of each sample"] = _own_loss(model, x_few, y_few, loss, losses, label)
     if accuracy is not None:
-        check_shape(accuracy(outputs_of(model, x_few), y_few), len(y_few), f"{label}accuracy")
+        per_sample(accuracy, outputs_of(model, x_few), y_few, f"{label}accuracy")
     answers["NaN"] = "none"
     answers["several directions together"] = able.why.get("together", "yes")
     answers["float64"] = able.why.get("float64", "yes")
@@ -114,7 +114,7 @@ def preflight(
     answers["stored weights"] = stored or "as they are"
     if moved is not None:
         answers["parameters that move"] = listed(moved)
-    mean = _mean_loss(model, x, y, loss, device, seconds)
+    mean = _mean_loss(model, x, y, loss, device, seconds, label)
     answers["loss at the minimum"] = _minimum(mean, thresholds)
     answers["recorded and computed loss"] = _as_recorded(mean, recorded_loss)
     answers["thresholds and rounding"] = _above_rounding(able, thresholds)
@@ -224,9 +224,19 @@ def _losses(model: nn.Module, x: Any, y: Tensor, loss: PerSample, label: str) ->
 
 @torch.no_grad()
 def _mean_loss(
-    model: nn.Module, x: Any, y: Tensor, loss: PerSample, device: torch.device | str, seconds: float
+    model: nn.Module,
+    x: Any,
+    y: Tensor,
+    loss: PerSample,
+    device: torch.device | str,
+    seconds: float,
+    label: str,
 ) -> float | None:
-    """The mean loss over all samples; None where that takes longer than ``seconds``."""
+    """The mean loss over all samples; None where that takes longer than ``seconds``.
+
+    A sample whose loss is not a number makes every mean over it NaN, which counts as above any threshold: no
+    volume. That is never the network's, always the data's: refused, naming the sample.
+    """
     size, total, start = len(y), 0.0, time.monotonic()
     step = 64
     with undisturbed(device):
@@ -234,7 +244,13 @@ def _mean_loss(
             part = slice(a, a + step)
             inputs = on(each(x, lambda values, part=part: values[part]), device)
             inputs = fitting(model, inputs)
-            total += loss(call(model, inputs), on(y[part], device)).double().sum().item()
+            losses = loss(call(model, inputs), on(y[part], device)).double()
+            if losses.isnan().any():
+                where = a + int(losses.isnan().nonzero()[0, 0])
+                raise InputError(
+                    f"{label}the loss of sample {where} is not a number (NaN); are there NaN in x or y?"
+                )
+            total += losses.sum().item()
             if (time.monotonic() - start) / min(a + step, size) * size > seconds and a:
                 return None
     return total / size

@@ -24,7 +24,7 @@ from volume_lib.measuring.network import (
 from volume_lib.measuring.record import Source, Volume, volumes_of
 from volume_lib.parameters import Choice, copied, moved_names
 from volume_lib.preflight import preflight
-from volume_lib.problems.losses import PerSample
+from volume_lib.problems.losses import PerSample, check_targets
 from volume_lib.progress import Bar
 from volume_lib.rays.reference import init_widths
 from volume_lib.rays.scaling import log_det
@@ -175,6 +175,8 @@ class _Given:
         if direct and isinstance(self._outputs(slice(0, 1), model), Tensor):
             self.network = model  # as it is: it may declare a stem
         _check_targets(x, y, name)
+        if isinstance(y, Tensor) and isinstance(found := self._outputs(slice(0, 1)), Tensor):
+            check_targets(name, found, y)
         self.model = model
         self.facts = {"loss_name": name, "model": model, "notes": notes, "has_accuracy": accurate is not None}
 

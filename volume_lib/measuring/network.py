@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from volume_lib.abilities import per_sample
 from volume_lib.errors import InputError, near_match
 from volume_lib.measuring.samples import Lookup, parts
 from volume_lib.problems.base import Problem
@@ -140,13 +141,7 @@ def check_outputs(network: nn.Module, problem: Given, x: Tensor, y: Tensor, name
                 "(outputs, y), or a model that returns one tensor"
             )
         for what, function in (("loss", problem.per_sample_loss), ("accuracy", problem.correct)):
-            values = function(outputs, two[1])
-            shape = tuple(values.shape) if isinstance(values, Tensor) else type(values).__name__
-            if shape != (2,):
-                hint = '; is it a mean? use reduction="none"' if shape == () else ""
-                raise InputError(
-                    f"{what}: must give one number for each sample, (2,) for two; got {shape}{hint}"
-                )
+            per_sample(function, outputs, two[1], what)
         if all(isinstance(part, Tensor) and len(part) == 2 for part in parts(outputs)):
             _check_apart(problem, outputs, two[1])
 

@@ -95,6 +95,47 @@ ACCURACIES: dict[str, PerSample] = {"cross_entropy": top1, "bce": labels_right, 
 UNITS = {"cross_entropy": "nats", "mse": "squared error", "bce": "nats", "kl": "nats"}
 
 
+def check_targets(name: str, outputs: Tensor, y: Tensor) -> None:
+    """Raise :class:`InputError` for targets (N, …) that the loss ``name`` does not mean, naming the first.
+
+    ``outputs``: of one sample or more. Targets may lie in a file: they are read in chunks.
+    """
+    classes = (
+        outputs.shape[-1] if y.shape[1:] == outputs.shape[1:-1] else outputs.shape[min(1, outputs.dim() - 1)]
+    )
+    if name == "cross_entropy" and y.is_floating_point():
+        name = "cross_entropy of probabilities"
+    if name not in _MEANT:
+        return
+    told, wrong = _MEANT[name]
+    none, step = name == "cross_entropy", max(1, (1 << 22) // max(1, y[:1].numel()))
+    for start in range(0, len(y), step):
+        part = y[start : start + step]
+        bad = wrong(part, classes).reshape(len(part), -1).any(1)
+        if bad.any():
+            where = start + int(bad.nonzero()[0, 0])
+            shown = y[where].flatten()[:6].tolist()
+            raise InputError(f"y: sample {where}: {name} takes {told.format(classes - 1)}; got {shown}")
+        none = none and bool((part == IGNORED).all())
+    if none:
+        raise InputError(f"y: every target is {IGNORED}, which stands for none")
+
+
+_MEANT: dict[str, tuple[str, Callable[[Tensor, int], Tensor]]] = {
+    "cross_entropy": (
+        f"classes 0 to {{}} (or {IGNORED}: none)",
+        lambda y, classes: ((y < 0) | (y >= classes)) & (y != IGNORED),
+    ),
+    "cross_entropy of probabilities": (
+        "probabilities, whose sum is 1",
+        lambda y, _: (y < 0).any(-1) | ~((y.double().sum(-1) - 1).abs() < 1e-2),
+    ),
+    "bce": ("labels, 0 to 1", lambda y, _: ~((y >= 0) & (y <= 1))),
+    "mse": ("finite numbers", lambda y, _: ~torch.isfinite(y)),
+}
+"""Loss → what its targets are, and which are not."""
+
+
 def _log_softmax(logits: Tensor) -> Tensor:
     shifted = logits - logits.detach().amax(-1, keepdim=True)
     # Nothing below exp(-80) adds to a sum of at least 1, and denormal numbers take 30 times as long.
