@@ -328,7 +328,7 @@ def times(study: Study) -> str:
     measured = study.measured
     rows = []
     for run, steps in measured["seconds"].items():
-        minutes = [f"{steps[step] / 60:.1f}" for step in STEPS]
+        minutes = [f"{steps[step] / 60:.1f}" if step in steps else "" for step in STEPS]
         rows.append([_seeds(run), *minutes, f"{sum(steps.values()) / 3600:.2f}"])
     load = f", load average {measured['load']}" if "load" in measured else ""
     text = f"""### Time
