@@ -81,6 +81,21 @@ def test_visualization_notebooks_run_and_leave_their_figures(name, run_dir, tmp_
         assert list((run_dir / "visualization").glob(f"{figure}.*")), figure
 
 
+def test_scale_invariance_runs_and_its_table_holds_the_exact_changes(tmp_path):
+    name = tmp_path / "scale_invariance.ipynb"
+    parameters = {"directions": 20, "samples": 10, "hidden_dims": [6, 5], "output": str(tmp_path / "figures")}
+    executed = execute(ROOT / "visualization" / "scale_invariance.ipynb", name, parameters)
+    told = "".join(o.get("text", "") for cell in executed.cells for o in cell.get("outputs", []))
+    assert not any(o.output_type == "error" for cell in executed.cells for o in cell.get("outputs", []))
+    # two inputs and a bias for each of six units go up, five times six weights down: −12 log 4
+    weights = next(
+        line for line in told.splitlines() if line.startswith("filter, weights alone") and " 4 " in line
+    )
+    assert weights.split()[-4] == "0.00" and weights.split()[-2] == weights.split()[-3] == "-24.95"
+    for figure in ("log_exp_r_n", "log_volume", "log_mass_rays"):
+        assert (tmp_path / "figures" / f"{figure}.png").is_file()
+
+
 @pytest.mark.parametrize("writer", ["present", "older"])
 def test_report_is_one_page_with_every_figure_inside(writer, tmp_path):
     folder = tmp_path / "low_data" / "base"

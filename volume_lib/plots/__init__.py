@@ -3,7 +3,7 @@
 Nothing is saved or shown unless asked: :func:`save` writes a figure's file.
 """
 
-from volume_lib.plots.estimators import convergence, convergence_grid
+from volume_lib.plots.estimators import convergence, convergence_grid, rewritten
 from volume_lib.plots.experiment import (
     against_data,
     against_volume,
@@ -69,6 +69,7 @@ __all__ = [
     "ray_profiles",
     "rays_and_integration",
     "residuals",
+    "rewritten",
     "samples",
     "save",
     "small_multiples",

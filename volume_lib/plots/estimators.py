@@ -93,3 +93,33 @@ def _signed_power(value: float, _: int | None = None) -> str:
     if abs(value) < 1000:
         return f"{value:g}".replace("-", "−")
     return f"${'-' if value < 0 else ''}10^{{{round(np.log10(abs(value)))}}}$"
+
+
+def rewritten(
+    factors: Sequence[float],
+    changes: Mapping[str, Sequence[float]],
+    ax: Axes | None = None,
+    *,
+    exact: Mapping[str, Sequence[float]] | None = None,
+    quantity: str = "log_volume",
+) -> Axes:
+    """Change of a ``quantity`` (nats) against the ``factors`` (K,) by which a network was rewritten.
+
+    ``changes``: way of measuring → (K,), a line each. ``exact``: the true changes of these, dashed in the
+    same colour.
+    """
+    ax = style.new_axes(ax, height=0.85)
+    exact = exact or {}
+    for i, (name, values) in enumerate(changes.items()):
+        look = {"color": style.PALETTE[i], "marker": style.MARKERS[i]}
+        ax.plot(factors, values, **look, ms=4.5, lw=1, label=name)
+        if name in exact:
+            ax.plot(factors, exact[name], color=look["color"], lw=1.6, ls=(0, (2, 2)), zorder=1)
+    ax.set_xscale("log")
+    ax.xaxis.set_major_locator(FixedLocator(list(factors)))
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    ax.xaxis.set_minor_locator(NullLocator())
+    unit = style.nats_axis(ax.yaxis, list(changes.values()))
+    style.legend(ax, "directions; dashed: exact" if exact else "directions")
+    words = style.volume_label(quantity, unit)
+    return style.finish(ax, "factor of the first layer, divisor of the next", f"change of {words}")
