@@ -6,6 +6,8 @@ __getattr__, __all__ = lazy(
     __name__,
     {
         "bodies": "Body box cross_polytope ellipsoid log_spectrum quadratic_bowl tilted_bowl",
+        "coverage": "Coverage cover",
+        "masses": "Region ball classifier flat_bowl spiky_star two_balls",
         "convergence": "Convergence converge",
     },
 )

@@ -57,6 +57,12 @@ class LinearMap(nn.Module):
         z = self.matrix * self.weight if self.matrix.dim() == 1 else self.matrix @ self.weight
         return z.expand(len(x), -1)
 
+    def stacked_forward(self, named: dict[str, Tensor], x: Tensor) -> Tensor:
+        """Many maps side by side: weights (M, 1, n) and inputs (M, N, …) to outputs (M, N, n)."""
+        weight = named["weight"]
+        z = self.matrix * weight if self.matrix.dim() == 1 else weight @ self.matrix.T
+        return z.expand(-1, x.shape[1], -1)
+
 
 class Body(Problem):
     """A body of known volume. Build one by :func:`quadratic_bowl`, :func:`tilted_bowl`, :func:`ellipsoid`,
