@@ -92,7 +92,7 @@ class _Task:
     def measure(self, bar: Bar) -> Path:
         """All minima, each written as soon as it is there."""
         before = self._before()
-        rows: dict[int, dict[str, Any]] = {}
+        rows: dict[float, dict[str, Any]] = {}
         for trained in self.minima:
             bar.set_description(f"log mass of {trained.key} {trained.value}")
             row = before.get(trained.value)
@@ -108,7 +108,7 @@ class _Task:
         self._save(rows)
         return self.path
 
-    def _before(self) -> dict[int, dict[str, Any]]:
+    def _before(self) -> dict[float, dict[str, Any]]:
         """What ``mass.json`` holds of these weights and samples, by minimum."""
         if not self.path.exists():
             return {}
@@ -186,7 +186,7 @@ class _Task:
         sweep = with_moments(self.problem, trained, sweep)
         return ray_mass(sweep, threshold_radii(sweep, self.threshold).crossing, self.asked.reference)
 
-    def _save(self, rows: dict[int, dict[str, Any]]) -> None:
+    def _save(self, rows: dict[float, dict[str, Any]]) -> None:
         kept = [rows[trained.value] for trained in self.minima if trained.value in rows]
         first = self.minima[0]
         storage.save_masses(
