@@ -13,7 +13,7 @@ YAML = """
 problem: mnist
 runs: {model_seeds: [0, 1], data_seeds: [10, 11]}
 train: {base_data_size: 60, dataset_quantities: [0, 40, 140]}
-perturb: {loss_thresholds: [0.02, 0.1]}
+perturb: {num_directions: 100, loss_thresholds: [0.02, 0.1]}
 analysis: {loss_threshold: 0.1, spread: quartiles, compare_with: ../other}
 """
 

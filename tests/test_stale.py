@@ -188,3 +188,92 @@ def test_digests_do_not_depend_on_what_holds_the_weights():
     assert weights_digest(half) == weights_digest({"a": half["a"].float().numpy()})
     changed = {"a": np.nextafter(arrays["model.a"], np.float32(9)), "b": arrays["model.b"]}
     assert weights_digest(changed) != weights_digest(state)
+
+
+YAML = """\
+problem: swiss_roll
+model: {hidden_dims: [8]}
+runs: {model_seeds: [0, 1], data_seeds: [10, 10]}
+train: {base_data_size: 10, dataset_quantities: [0, 20], epochs: 40, batch_size: 8, learning_rate: 0.003,
+        target_train_loss: null}
+perturb: {num_directions: 3, loss_thresholds: [2.0]}
+"""
+
+
+def two_runs(tmp_path):
+    """An experiment whose second run's files say the same settings."""
+    for seed in (0, 1):
+        folder = tmp_path / f"model_{seed}_data_10"
+        models, dataset = train(folder, model_seed=seed)
+        run_sweep(SWISS, models, dataset, folder, num_directions=3, loss_thresholds=[2.0])
+        measure(folder)
+    (tmp_path / "experiment.yaml").write_text(YAML)
+    return tmp_path
+
+
+def test_runs_of_other_settings_are_left_out_by_name(tmp_path):
+    folder = two_runs(tmp_path)
+    assert load_experiment(folder).left_out == {}
+    second = folder / "model_1_data_10"
+    kept = folder.parent / "kept"
+    shutil.copytree(second, kept)
+
+    def left_out(change):
+        shutil.rmtree(second)
+        shutil.copytree(kept, second)
+        change()
+        found = load_experiment(folder)
+        assert set(found.table["run"]) == {"model_0_data_10"}
+        return found.left_out["model_1_data_10"]
+
+    def another_training():
+        shutil.rmtree(second)
+        models, dataset = train(second, model_seed=1, epochs=50)
+        run_sweep(SWISS, models, dataset, second, num_directions=3, loss_thresholds=[2.0])
+        measure(second)
+
+    def another_sweep(**settings):
+        models, dataset = storage.load_models_and_data(second / "models_and_data")
+        for level in (0, 20):
+            shutil.rmtree(second / f"data_{level}")
+        asked = {"num_directions": 3, "loss_thresholds": [2.0]} | settings
+        run_sweep(SWISS, models, dataset, second, **asked)
+        measure(second)
+
+    def only_volumes(**settings):
+        """Rays that were cleaned away; the volumes still say how many there were."""
+        another_sweep(**settings)
+        for path in second.glob("data_*/*.npz"):
+            path.unlink()
+
+    def copied():
+        """A copy of the other run under this one's name."""
+        shutil.rmtree(second)
+        shutil.copytree(folder / "model_0_data_10", second)
+
+    assert "epochs is 50, asked for 40 in experiment.yaml" in left_out(another_training)
+    assert "num_directions is 2, asked for 3" in left_out(lambda: another_sweep(num_directions=2))
+    assert "scaling is 'none', asked for 'filter'" in left_out(lambda: another_sweep(scaling="none"))
+    assert "loss_thresholds is [1.0, 2.0]" in left_out(lambda: another_sweep(loss_thresholds=[1.0, 2.0]))
+    assert "results.json: num_directions is 2" in left_out(lambda: only_volumes(num_directions=2))
+    assert "model_seed is 0, asked for 1" in left_out(copied)
+
+
+def test_a_run_that_experiment_yaml_no_longer_names_is_left_out(tmp_path):
+    folder = two_runs(tmp_path)
+    text = YAML.replace("[0, 1]", "[0]").replace("[10, 10]", "[10]")
+    (folder / "experiment.yaml").write_text(text)
+    found = load_experiment(folder)
+    assert set(found.table["run"]) == {"model_0_data_10"}
+    assert list(found.left_out) == ["model_1_data_10"]
+
+
+@pytest.mark.parametrize(
+    "written, said",
+    [("epochs: 40", "epochs"), ("batch_size: 8", "batch_size"), ("base_data_size: 10", "base_data_size")],
+)
+def test_changed_settings_leave_every_run_out(tmp_path, written, said):
+    folder = two_runs(tmp_path)
+    (folder / "experiment.yaml").write_text(YAML.replace(written, f"{said}: 9"))
+    with pytest.raises(InputError, match=f"no complete run.*{said} is .*asked for 9"):
+        load_experiment(folder)

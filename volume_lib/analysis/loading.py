@@ -56,7 +56,8 @@ def load_experiment(
     Without ``loss_threshold`` the one that most runs have is taken, the smallest of equals. A run is
     complete if every landscape of the experiment that its own minima belong to has its results, with
     all its minima that were trained on at least that landscape's data, and, where experiment.yaml says
-    which levels were planned, if it has all of them. Others are left out and named.
+    which levels were planned, if it has all of them. Others are left out and named, as are runs whose files
+    say that they were made with other settings than experiment.yaml's.
 
     ``key``: what varies between the minima (``"additional"``, ``"batch_size"`` …), ``base_size``: how many
     samples all have seen. Both are needed for older files only, which do not say; without them their minima
@@ -74,6 +75,7 @@ def load_experiment(
     contents, cutoffs, left_out = _read(found, dataset_type, loss_threshold)
     key = runs.choose_key(folder, contents, key, expected)
     left_out |= runs.incomplete(contents, expected, loss_threshold, key)
+    left_out |= runs.differing(folder, found, dataset_type)
     complete = {run: results for run, results in contents.items() if run not in left_out}
     sizes = _base_sizes(folder, found, complete, base_size, expected.base_size, left_out)
     complete = {run: results for run, results in complete.items() if run not in left_out}

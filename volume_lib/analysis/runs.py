@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from volume_lib import storage
 from volume_lib.errors import InputError
+from volume_lib.experiment.differences import run_difference
 from volume_lib.experiment.file import FILE_NAME, read_experiment
 from volume_lib.records import ADDITIONAL, plain_value
 
@@ -151,6 +152,21 @@ def incomplete(contents: Contents, expected: Expected, threshold: float, key: st
         if missing:
             left_out[run] = "partial, lacks " + ", ".join(missing)
     return left_out
+
+
+def differing(folder: Path, found: Mapping[str, Found], kind: str) -> dict[str, str]:
+    """Of each run whose files were made with other settings than those of experiment.yaml: which."""
+    if not (folder / FILE_NAME).exists():
+        return {}
+    asked = read_experiment(folder)
+    told: dict[str, str] = {}
+    for seeds in asked.run_seeds:
+        if seeds.name in found:
+            run = found[seeds.name]
+            results = [path for (its_kind, *_), path in run.files.items() if its_kind == kind]
+            if difference := run_difference(run.folder, asked, seeds, results):
+                told[seeds.name] = f"{difference} in {FILE_NAME}"
+    return told
 
 
 def oddities(contents: Contents) -> dict[str, str]:

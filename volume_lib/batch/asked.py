@@ -1,36 +1,24 @@
-"""Is what a step wrote what it was asked for? And what is wrong with it though it is?
-
-From what the files say of themselves. A file that does not say, as older ones, is not doubted.
-"""
+"""Is what a step wrote what it was asked for? And what is wrong with it though it is?"""
 
 from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Any
 
 from volume_lib import storage
 from volume_lib.batch.steps import Job
-from volume_lib.storage.peek import peek_json, peek_sweep, peek_torch
-from volume_lib.training.section import TrainSettings
-
-_MODEL_KEYS = (
-    *TrainSettings.model_fields,
-    "base_data_size",
-    "data_seed",
-    "model_seed",
-    "dataset_type",
-    "problem",
+from volume_lib.experiment.differences import (
+    asked_models,
+    dataset_difference,
+    model_difference,
+    sweep_difference,
 )
-_DATA_KEYS = ("dataset_quantities", "dataset_type", "data_seed", "problem")
+from volume_lib.storage.peek import peek_json, peek_torch
 
 
 def wanted_models(job: Job) -> list[Path]:
     """The files of the models that a training is asked for."""
-    parameters = job.parameters
-    values = parameters["values"] or parameters["dataset_quantities"]
-    folder = job.folder / storage.MODELS_AND_DATA
-    return [storage.model_path(folder, job.experiment.train.key, value) for value in values]
+    return asked_models(job.folder, job.experiment.train.key, job.parameters)
 
 
 def difference(job: Job) -> str:
@@ -41,50 +29,19 @@ def difference(job: Job) -> str:
     return next(filter(None, found), "")
 
 
-def model_difference(job: Job, path: Path) -> str:
-    """What a model's file says that a training would not; empty for one that was imported."""
-    said = peek_torch(path)
-    if said is None or said.get("imported"):
-        return ""
-    skipped = {job.parameters["vary"]}
-    return _differs(path, said, job.parameters, [key for key in _MODEL_KEYS if key not in skipped])
-
-
-def dataset_difference(job: Job) -> str:
-    path = job.folder / storage.MODELS_AND_DATA / "dataset.pt"
-    return _differs(path, peek_torch(path), job.parameters, _DATA_KEYS)
-
-
-def _differs(path: Path, said: dict[str, Any] | None, asked: dict[str, Any], keys: Any) -> str:
-    for key in keys:
-        if said is not None and key in said and key in asked and not _equal(said[key], asked[key]):
-            return f"{path}: {key} is {said[key]!r:.80}, asked for {asked[key]!r:.80}"
-    return ""
-
-
-def _equal(one: Any, other: Any) -> bool:
-    if isinstance(one, list | tuple) and isinstance(other, list | tuple):
-        return len(one) == len(other) and all(_equal(a, b) for a, b in zip(one, other, strict=True))
-    if isinstance(one, float) and isinstance(other, int | float):
-        return math.isclose(one, other, rel_tol=1e-12)
-    return one == other
-
-
 def _of_training(job: Job) -> list[str]:
     paths = wanted_models(job)
     missing = [f"{path}: asked for, and not written" for path in paths if not path.is_file()]
-    return [*missing, dataset_difference(job), *(model_difference(job, path) for path in paths)]
+    asked = job.parameters
+    return [
+        *missing,
+        dataset_difference(job.folder, asked),
+        *(model_difference(path, asked) for path in paths),
+    ]
 
 
 def _of_sweep(job: Job) -> list[str]:
-    found = []
-    for path in job.outputs():
-        said, asked = peek_sweep(path), job.parameters
-        if said is not None and isinstance(said.get("loss_thresholds"), list):
-            said["loss_thresholds"] = sorted(said["loss_thresholds"])
-            asked = {**asked, "loss_thresholds": sorted(set(asked["loss_thresholds"]))}
-        found.append(_differs(path, said, asked, ("num_directions", "loss_thresholds", "scaling", "search")))
-    return found
+    return [sweep_difference(path, job.parameters) for path in job.outputs()]
 
 
 def _of_volumes(job: Job) -> list[str]:

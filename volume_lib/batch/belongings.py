@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from volume_lib import storage
-from volume_lib.batch.asked import dataset_difference, model_difference, wanted_models
+from volume_lib.batch.asked import wanted_models
 from volume_lib.batch.steps import FileStates, Job, file_states, same_files, what_changed
 from volume_lib.errors import InputError
+from volume_lib.experiment.differences import dataset_difference, model_difference
 from volume_lib.storage.peek import peek_torch
 
 REPLACED = ".replaced"
@@ -99,12 +100,16 @@ def refuse_to_replace(job: Job, foreign: FileStates) -> None:
     for path in wanted_models(job):
         if path in there:
             said = peek_torch(path) or {}
-            told = model_difference(job, path) if "data_digest" in said else f"{path}: trained elsewhere"
+            told = (
+                model_difference(path, job.parameters)
+                if "data_digest" in said
+                else f"{path}: trained elsewhere"
+            )
             if told:
                 raise InputError(
                     f"{told}; no run here wrote this file, and it stays: import it, or move it away"
                 )
-    if folder / "dataset.pt" in there and (told := dataset_difference(job)):
+    if folder / "dataset.pt" in there and (told := dataset_difference(job.folder, job.parameters)):
         raise InputError(f"{told}; no run here wrote this file, and it stays: move it away")
 
 
