@@ -187,3 +187,25 @@ def test_memory_stays_within_the_stated_multiple_of_the_parameters():
         [sys.executable, "-c", _MEMORY, "300000", "4000"], capture_output=True, text=True, check=True
     )
     assert 10 < float(done.stdout) <= 50 * 4 + 80
+
+
+def test_a_resume_file_is_read_by_the_reader_of_all_files(tmp_path):
+    """Damage and other content are one line that names the file; a seal that torch does not check is."""
+    model, file = Point(torch.full((20,), 0.01)), tmp_path / "chains.pt"
+    run(model, reference=1.0, gradients=1000, resume=file)
+    whole = file.read_bytes()
+    at = whole.index(b"PK", 200) // 2
+    for damaged in (whole[: len(whole) // 2], b"", whole[:at] + bytes([whole[at] ^ 255]) + whole[at + 1 :]):
+        file.write_bytes(damaged)
+        with pytest.raises(InputError, match=r"chains\.pt"):
+            run(model, reference=1.0, gradients=2000, resume=file)
+    file.write_bytes(whole)
+    kept = torch.load(file, weights_only=True)
+    for wrong in (
+        [1], {"walk": {}}, {**kept, "walk": [1]},
+        {**kept, "generator": 5}, {**kept, "generator": torch.zeros(3)},
+        {**kept, "walk": {**kept["walk"], "log_kappa": "x"}}, {**kept, "walk": {**kept["walk"], "odd": 1}},
+    ):  # fmt: skip
+        torch.save(wrong, file)
+        with pytest.raises(InputError, match=r"chains\.pt: is no file of an integration"):
+            run(model, reference=1.0, gradients=2000, resume=file)

@@ -13,6 +13,8 @@ from volume_lib.errors import InputError
 from volume_lib.integration.record import Mass
 from volume_lib.integration.run import Walk
 from volume_lib.storage.files import atomic_write
+from volume_lib.storage.paths import INTEGRATION_NOTEBOOK
+from volume_lib.storage.readers import load_torch, read
 
 EVERY = 15.0
 """Seconds between two writes of the file, at least, and 20 times as long as the last write took."""
@@ -40,7 +42,7 @@ class Keeper:
 
 
 def state_of(walk: Walk, identity: dict[str, Any], generator: torch.Generator) -> dict[str, Any]:
-    """Plain containers, tensors and numbers: ``torch.load(weights_only=True)`` reads it back."""
+    """Plain containers, tensors and numbers: the reader of every ``.pt`` file reads it back."""
     held = {}
     for key, value in vars(walk).items():
         if isinstance(value, np.ndarray):
@@ -61,25 +63,51 @@ def _plain(value: Any) -> Any:
 
 
 def load(resume: Any, identity: dict[str, Any], generator: torch.Generator, place) -> Walk | None:
+    """The walk that a record or a file holds; None where there is none yet.
+
+    Raises :class:`NotResumable` for a file that cannot be read, and for a walk of another integration.
+    """
     if isinstance(resume, (str, Path)):
-        if not Path(resume).exists():
+        path = Path(resume)
+        if not path.exists():
             return None
         try:
-            state = torch.load(resume, weights_only=True, map_location=place)
-        except Exception as error:
-            raise NotResumable(
-                f"resume {resume}: is no file of an integration ({type(error).__name__})"
-            ) from error
+            state = read(path, load_torch, INTEGRATION_NOTEBOOK)
+        except InputError as error:
+            raise NotResumable(f"resume: is no file of an integration: {error}") from error
     else:
         state = resume.state if isinstance(resume, Mass) else resume
     if state is None:
         return None
+    if not isinstance(state, dict) or not all(
+        isinstance(state.get(key), dict) for key in ("walk", "identity")
+    ):
+        raise NotResumable(
+            f"resume {_named(resume)}: is no file of an integration (walk or identity is not there)"
+        )
     for key, value in identity.items():
         if state["identity"].get(key) != value:
             raise NotResumable(f"resume: was measured with {key} {state['identity'].get(key)}, not {value}")
-    held = {key: value for key, value in state["walk"].items() if value is not None}
-    held["log_kappa"] = held["log_kappa"].cpu().numpy()
-    for key in ("forward", "backward"):
-        held[key] = [part.cpu().numpy() for part in held[key]]
-    generator.set_state(state["generator"].cpu())
-    return Walk(**held)
+    try:
+        held = {key: _at(place, value) for key, value in state["walk"].items() if value is not None}
+        held["log_kappa"] = held["log_kappa"].cpu().numpy()
+        for key in ("forward", "backward"):
+            held[key] = [part.cpu().numpy() for part in held[key]]
+        walk = Walk(**held)
+        generator.set_state(state["generator"].cpu())
+    except (KeyError, TypeError, AttributeError, RuntimeError) as error:
+        raise NotResumable(
+            f"resume {_named(resume)}: is no file of an integration ({type(error).__name__}: {error})"
+        ) from error
+    return walk
+
+
+def _named(resume: Any) -> str:
+    return str(resume) if isinstance(resume, (str, Path)) else type(resume).__name__
+
+
+def _at(place: Any, value: Any) -> Any:
+    """Every tensor of plain containers on the device at work."""
+    if isinstance(value, (list, tuple)):
+        return type(value)(_at(place, part) for part in value)
+    return value.to(place) if isinstance(value, torch.Tensor) else value
