@@ -9,6 +9,7 @@ import numpy as np
 
 from volume_lib.integration.record import Mass
 from volume_lib.validation.masses import Region
+from volume_lib.volume.words import Table
 
 
 @dataclass(frozen=True)
@@ -83,3 +84,23 @@ def cover(
     rays = region.by_rays(directions).log_mass
     columns = np.array(found).T
     return Coverage(region.name, which, region.n, region.exact[which], region.error, rays, *columns)
+
+
+def coverage_table(every: Sequence[Coverage]) -> Table:
+    """One row for each region: what is known, by rays, both passes and the interval of the first seed."""
+    header = ("region", "exact", "by rays", "rays miss", "from the minimum", "and back", "interval")
+    return Table(
+        header,
+        [
+            (
+                f"{found.name}, {found.region}",
+                f"{found.exact:,.1f}",
+                f"{found.rays:,.1f}",
+                f"{found.missed:,.1f}",
+                f"{found.forward[0]:,.1f}",
+                f"{found.backward[0]:,.1f}",
+                f"{found.low[0]:,.1f} … {found.high[0]:,.1f}",
+            )
+            for found in every
+        ],
+    )
