@@ -63,6 +63,8 @@ def test_an_installed_wheel_makes_an_experiment_in_any_folder(wheel, tmp_path):
         "-c", "from volume_lib.batch.steps import template_path as t; print(t('train'), t('analysis'))"
     )
     assert where.count(str(installed / "volume_lib" / "notebooks")) == 2
+    example = re.search(r"```python\n(.+?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    assert example and "log volume" in call("-c", example[1])  # the ten lines that a reader tries first
     call("-m", "volume_lib", "new", "mine", "--problem", "swiss_roll")
     call("-m", "volume_lib", "make", "mine")
     assert sorted(path.name for path in (elsewhere / "mine" / "model_0_data_10").glob("*.ipynb")) == sorted(
