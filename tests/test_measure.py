@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import math
 import subprocess
 import sys
@@ -544,10 +545,31 @@ def test_integrate_measures_the_same_region_and_files_keep_it(tmp_path):
     volume.save(tmp_path)
     back = Volume.load(tmp_path)
     assert back.mass == replace(mass, state=None) and str(back) == str(volume)
-    assert storage.load_masses(tmp_path / "data_0/loss_4/mass.json")["log_mass_values"] == [mass.log_mass]
+    path = tmp_path / "data_0/loss_4/mass.json"
+    assert storage.load_masses(path)["log_mass_values"] == [mass.log_mass]
+    _every_entry_of_its_record_is_checked(path)
     volume.mass = None
     volume.save(tmp_path, overwrite=True)
     assert Volume.load(tmp_path).mass is None
+
+
+def _every_entry_of_its_record_is_checked(path):
+    kept = path.read_text()
+    whole = json.loads(kept)
+    whole.pop("digest", None)  # as made by hand
+    for key in whole["records"][0]:
+        for gone in (False, True):
+            record = whole["records"][0] | {key: {"odd": 1}}
+            if gone:
+                del record[key]
+            path.write_text(json.dumps({**whole, "records": [record]}))
+            with pytest.raises(InputError, match=rf"mass\.json: .*{key}"):
+                storage.load_masses(path)
+    for wrong in ([5], ["x"], [None], [[]]):
+        path.write_text(json.dumps({**whole, "records": wrong}))
+        with pytest.raises(InputError, match=r"mass\.json"):
+            storage.load_masses(path)
+    path.write_text(kept)
 
 
 # --- what the numbers assume is asked before the first direction

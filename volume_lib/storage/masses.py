@@ -40,6 +40,23 @@ _MASSES = _BY_MINIMUM | {
     "samples_digest": schema.text(),
 }
 
+_TERM = schema.optional(schema.number())  # a null is what was not finite
+_NAMES = ("log_mass", "forward", "backward", "gap", "threshold", "forward_error", "backward_error", "spacing")
+_NAMES += ("rhat", "ess", "acceptance", "visible_share", "seconds", "rays", "effort_minutes")
+_RECORD: dict[str, schema.Check] = {name: _TERM for name in _NAMES} | {
+    "interval": schema.many(_TERM, at_least=2),
+    "converged": schema.either(True, False),
+    "reason": schema.text(),
+    "reference": schema.text(),
+    "region": schema.either("visible", "connected"),
+    "num_params": schema.whole(1),
+    "gradients": schema.whole(),
+    "path": schema.many(schema.named),
+    "history": schema.many(schema.named),
+    "notes": _WORDS,
+}
+"""How one minimum's mass was found; there is none (``{}``) for a minimum above the threshold."""
+
 _OF_RAYS = ("log_mass_rays_values", "log_mass_rays_ci", "log_mass_rays_effective_directions")
 
 
@@ -77,6 +94,11 @@ def load_masses(path: str | Path) -> dict[str, Any]:
     for key in (*_BY_MINIMUM, "records"):
         if not isinstance(content[key], list) or len(content[key]) != count:
             raise InputError(f"{path}: {key}: must have {count} entries, as key_values has")
+    needed = tuple(key for key in _RECORD if key != "effort_minutes")  # which batches alone write
+    for i, record in enumerate(content["records"]):
+        if record != {}:
+            schema.require(path, record, needed, INTEGRATION_NOTEBOOK)
+            schema.check(path, record, _RECORD, INTEGRATION_NOTEBOOK, f"records[{i}] ")
     for key in ("log_mass_intervals", "log_mass_rays_ci"):
         if any(len(pair) != 2 for pair in content[key]):
             raise InputError(f"{path}: {key}: must have a low and a high end for each minimum")
