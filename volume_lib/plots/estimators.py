@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -111,7 +111,7 @@ def rewritten(
     ax = style.new_axes(ax, height=0.85)
     exact = exact or {}
     for i, (name, values) in enumerate(changes.items()):
-        look = {"color": style.PALETTE[i], "marker": style.MARKERS[i]}
+        look: dict[str, Any] = {"color": style.PALETTE[i], "marker": style.MARKERS[i]}
         ax.plot(factors, values, **look, ms=4.5, lw=1, label=name)
         if name in exact:
             ax.plot(factors, exact[name], color=look["color"], lw=1.6, ls=(0, (2, 2)), zorder=1)
