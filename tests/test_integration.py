@@ -68,11 +68,11 @@ def test_the_same_seed_gives_the_same_number_and_more_effort_goes_on(tmp_path):
     model = Point(torch.zeros(20))
     one = run(model, reference=1.0, gradients=2000)
     assert run(model, reference=1.0, gradients=2000).log_mass == one.log_mass
-    more = run(model, reference=1.0, gradients=6000, resume=one)
+    more = run(model, reference=1.0, gradients=20_000, resume=one)
     assert more.gradients > one.gradients and len(more.history) > len(one.history)
     file = tmp_path / "state.pt"
     run(model, reference=1.0, gradients=2000, resume=file)
-    again = run(model, reference=1.0, gradients=4000, resume=file)
+    again = run(model, reference=1.0, gradients=20_000, resume=file)
     assert len(again.history) > len(one.history)
     with pytest.raises(InputError, match="threshold"):
         run(model, reference=1.0, threshold=0.2, resume=file)
@@ -123,7 +123,7 @@ def test_two_overlapping_balls_what_is_visible_is_less_than_what_is_connected():
     exact = {"connected": float(inside.double().mean().log()), "visible": float(seen.double().mean().log())}
     assert exact["connected"] - exact["visible"] > 0.1
     for region, value in exact.items():
-        found = run(Point(torch.zeros(2)), union, 0.36, reference=1.0, region=region, gradients=8000)
+        found = run(Point(torch.zeros(2)), union, 0.36, reference=1.0, region=region, gradients=24_000)
         assert found.interval[0] <= value <= found.interval[1], region
         assert abs(found.log_mass - value) < 0.15, region
 

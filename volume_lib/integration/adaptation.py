@@ -50,7 +50,6 @@ def adapt(
     state: State,
     stiffness: Tensor,
     size: float,
-    threshold: float,
     generator: torch.Generator,
     *,
     moves: int,
@@ -73,7 +72,6 @@ def adapt(
                 metric,
                 size,
                 leaps_of(angle, size, generator),
-                threshold,
                 generator,
                 state,
             )

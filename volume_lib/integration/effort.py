@@ -8,8 +8,9 @@ import time
 from volume_lib.errors import InputError
 from volume_lib.integration.adaptation import PRECONDITIONERS
 from volume_lib.integration.record import Mass
-from volume_lib.integration.run import Walk
+from volume_lib.integration.run import Options, Walk
 
+ROUTES = ("auto", "inward", "outward")
 MINUTES = 5.0
 """The budget where neither minutes, gap nor gradients are given; it ends early once converged."""
 
@@ -42,7 +43,14 @@ class Effort:
         return max(4, int(walk.moves * factor))
 
 
-def check_effort(minutes, gap, gradients, chains, preconditioner, threshold) -> None:
+def check_effort(
+    minutes: float | None,
+    gap: float | None,
+    gradients: int | None,
+    chains: int,
+    options: Options,
+    threshold: float,
+) -> None:
     for name, value in (
         ("minutes", minutes),
         ("gap", gap),
@@ -53,5 +61,6 @@ def check_effort(minutes, gap, gradients, chains, preconditioner, threshold) -> 
             raise InputError(f"{name} {value}: must be a positive number")
     if not isinstance(chains, int) or chains < 2:
         raise InputError(f"chains {chains}: must be a whole number, 2 or more")
-    if preconditioner not in PRECONDITIONERS:
-        raise InputError(f'preconditioner "{preconditioner}": must be one of {", ".join(PRECONDITIONERS)}')
+    for name, known in (("preconditioner", PRECONDITIONERS), ("route", ROUTES)):
+        if getattr(options, name) not in known:
+            raise InputError(f'{name} "{getattr(options, name)}": must be one of {", ".join(known)}')

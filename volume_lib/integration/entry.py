@@ -14,12 +14,14 @@ from torch import Tensor, nn
 from volume_lib.devices import resolve_device
 from volume_lib.errors import InputError
 from volume_lib.integration.effort import Effort, check_effort
+from volume_lib.integration.inward import Inward
+from volume_lib.integration.outward import Outward
 from volume_lib.integration.record import Mass
 from volume_lib.integration.reference import make_reference
 from volume_lib.integration.region import Visible, check_region
-from volume_lib.integration.result import note_round, record_of, refined
+from volume_lib.integration.result import note_round, record_of
 from volume_lib.integration.resume import Keeper, load, state_of
-from volume_lib.integration.run import Options, Runner, Walk
+from volume_lib.integration.run import Options, Walk
 from volume_lib.integration.target import Loss, Target
 from volume_lib.parameters import choose, copied, moved_names
 from volume_lib.progress import Bar
@@ -74,7 +76,7 @@ def integrate(
     if options is not None and preconditioner is not None:
         raise InputError("preconditioner, options: give one of them; options name a preconditioner, too")
     options = options or Options(preconditioner=preconditioner or "fisher")
-    check_effort(minutes, gap, gradients, chains, options.preconditioner, threshold)
+    check_effort(minutes, gap, gradients, chains, options, threshold)
     names = moved_names(model) if parameters is None else choose(model, parameters)
     found = make_reference(model, names, reference, build=build, seed=seed)
     place = resolve_device(device)
@@ -83,8 +85,10 @@ def integrate(
     landscape = Visible(target) if region == "visible" else target
     generator = torch.Generator(place).manual_seed(seed)
     file = Path(resume) if isinstance(resume, (str, Path)) else None
+    inward = options.route == "inward" or (options.route == "auto" and region == "connected")
     identity = {
         "n": target.n,
+        "route": "inward" if inward else "outward",
         "threshold": threshold,
         "region": region,
         "chains": chains,
@@ -104,8 +108,9 @@ def integrate(
         bar.update(1)
         keep(walk, identity, generator, now)
 
-    runner = Runner(target, landscape, options, walk, generator, after)
     effort = Effort(minutes, gap, gradients, began, walk.spent)
+    route = Inward if inward else Outward
+    runner = route(target, landscape, options, walk, generator, after, effort.deadline)
     mass = None
     try:
         if not walk.beta or not len(walk.position):
@@ -113,23 +118,22 @@ def integrate(
             runner.pilot()
             keep(walk, identity, generator, True)
         while True:
-            if not len(walk.log_kappa):
-                runner.begin(None, options.first_moves)
-            bar.reset(total=2 * len(walk.log_kappa) + 1)
+            if not len(walk.grid):
+                runner.begin(options.first_moves)
+            bar.reset(total=2 * len(walk.grid) + 1)
             bar.set_description(f"log mass, round {len(walk.history) + 1}{_so_far(mass)}")
             if not walk.done:
-                bar.skip(len(walk.forward) + len(walk.backward) + walk.heated)
-                runner.forwards(effort.deadline)
-                runner.heat()
-                runner.backwards(effort.deadline)
+                bar.skip(len(walk.forward) + len(walk.backward) + walk.turned)
+                runner.forwards()
+                runner.turn()
+                runner.backwards()
                 note_round(runner)
                 keep(walk, identity, generator, True)
             mass = record_of(runner, found, region, threshold, gap, rays)
             moves = effort.next_moves(walk, mass)
             if moves is None:
                 break
-            changed = runner.settle_beta()
-            runner.begin(None if changed and len(walk.history) < 2 else refined(runner, mass), moves)
+            runner.begin(moves, runner.joint_averages())
     finally:
         bar.close()
     return replace(mass, state=state_of(walk, identity, generator))

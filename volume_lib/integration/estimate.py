@@ -1,14 +1,8 @@
-r"""From averages along the path to a log mass.
-
-With ``κ = k + 1`` and ``F = log Z(k, β)/Z(k, 0)``, the ratio to the Gaussian without the loss,
-
-    dF/d log κ = −D,   D = ½κ·(⟨‖x‖²⟩₀ − ⟨‖x‖²⟩),   ⟨‖x‖²⟩₀ = n/κ + ‖x₀‖²/κ²   (known),
-
-so that ``log_mass = F(k_max) − ∫ D dlog κ`` from k = 0 to k_max, plus the last step from ``exp(−β(L − T))``
-to ``1[L ≤ T]``. ``F(k_max)`` is an average over independent draws from the Gaussian itself.
+r"""From averages along the path to a log mass: the integral of D over the path (what D is: :mod:`~.outward`,
+:mod:`~.inward`), with its first step, an average over independent draws, and its last, to the region itself.
 
 Two combinations of the samples have the average 0 whatever the loss, ``x·∇U − n`` and ``x₀·∇U``: what
-correlates with them is taken out of ‖x‖² (control variates; Mira, Solgi and Imparato 2013).
+correlates with them is taken out of D (control variates; Mira, Solgi and Imparato 2013).
 """
 
 from __future__ import annotations
@@ -46,12 +40,19 @@ class Pass(NamedTuple):
     contributions: np.ndarray
 
 
-def average(samples: np.ndarray, point: Point, n: int, square: float, *, controls: bool = True) -> Average:
-    """``D`` from samples (moves, chains, 5) in the order of :data:`COLUMNS`; ``square``: ‖x₀‖²."""
+def average(
+    series: np.ndarray,
+    loss: np.ndarray,
+    samples: np.ndarray,
+    point: Point,
+    n: int,
+    square: float,
+    controls: bool = True,
+) -> Average:
+    """The mean of ``series`` (moves, chains), one value for each of ``samples`` (moves, chains, 5) in the
+    order of :data:`COLUMNS`; ``loss``: theirs; ``square``: ‖x₀‖²."""
     kappa = point.k + 1
-    x2, cross, loss, virial, slope = np.moveaxis(samples, -1, 0)
-    gaussian = n / kappa + square / kappa**2
-    series = 0.5 * kappa * (gaussian - x2)
+    x2, cross, _, virial, slope = np.moveaxis(samples, -1, 0)
     if controls and series.size >= 24:
         zero = np.stack(
             [kappa * x2 + cross + point.beta * virial - n, kappa * cross + square + point.beta * slope],
@@ -67,27 +68,26 @@ def average(samples: np.ndarray, point: Point, n: int, square: float, *, control
     return Average(float(series.mean()), standard_error(series), float(loss.mean()), float(loss.std()))
 
 
-def first_step(losses: np.ndarray, beta: float, threshold: float) -> tuple[float, float]:
-    """``F(k_max)`` and its standard error from the losses (G,) of independent draws of the Gaussian."""
-    logs = -beta * (losses - threshold)
+def first_step(logs: np.ndarray) -> tuple[float, float]:
+    """``log ⟨exp(logs)⟩`` over independent draws (G,), and its standard error."""
     weights = np.exp(logs - logs.max())
     return float(logsumexp(logs) - math.log(len(logs))), float(
         weights.std() / weights.mean() / math.sqrt(len(logs))
     )
 
 
-def last_step(losses: np.ndarray, beta: float, threshold: float) -> tuple[float, float]:
-    """The log of the step from ``exp(−β(L − T))`` to ``1[L ≤ T]`` from samples (moves, chains), and its
-    error.
+def last_step(u: np.ndarray) -> tuple[float, float]:
+    """``log ⟨exp(u)·1[u ≤ 0]⟩`` over samples ``u`` (moves, chains), and its error: the step from weights
+    ``exp(−u)`` to the region u ≤ 0 itself.
 
-    Counted directly where enough samples carry the average; where only the loss's density just below T
-    matters, as in high dimension, from a Gaussian of the samples' mean and spread.
+    Counted directly where enough samples carry the average; where only their density just below 0
+    matters, as in high dimension, from a Gaussian of their mean and spread.
     """
-    u = beta * (losses - threshold)
     weights = np.where(u <= 0, np.exp(np.minimum(u, 0)), 0.0)
     mean = weights.mean()
     error = standard_error(weights) / mean if mean > 0 else math.inf
-    spread, z = u.std(), u.mean() / max(u.std(), 1e-300)
+    spread = max(float(u.std()), 1e-300)
+    z = u.mean() / spread
     if error < 0.3 and spread < 30:
         return float(math.log(mean)), float(error)
     # ∫ N(u; zs, s²) eᵘ over u ≤ 0 is exp(zs + s²/2)·Φ(−z − s)
@@ -96,26 +96,26 @@ def last_step(losses: np.ndarray, beta: float, threshold: float) -> tuple[float,
     return float(value), float(math.hypot(abs(z) * shift + 0.5 * shift**2, 0.1 * abs(z**3 - 3 * z) + 0.1))
 
 
-def quadrature(log_kappa: np.ndarray) -> np.ndarray:
-    """Weights (K,) of the integral of a cubic spline through the values at increasing ``log_kappa`` (K,)."""
-    count = len(log_kappa)
+def quadrature(abscissa: np.ndarray) -> np.ndarray:
+    """Weights (K,) of the integral of a cubic spline through the values at increasing ``abscissa`` (K,)."""
+    count = len(abscissa)
     if count < 2:
         return np.zeros(count)
-    spline = make_interp_spline(log_kappa, np.eye(count), k=min(3, count - 1))
-    return spline.integrate(log_kappa[0], log_kappa[-1])
+    spline = make_interp_spline(abscissa, np.eye(count), k=min(3, count - 1))
+    return spline.integrate(abscissa[0], abscissa[-1])
 
 
 def integral(
-    log_kappa: np.ndarray, values: np.ndarray, errors: np.ndarray
+    abscissa: np.ndarray, values: np.ndarray, errors: np.ndarray
 ) -> tuple[float, float, float, np.ndarray]:
     """∫ D dlog κ, its standard error, what the spacing leaves open, and what each point contributes.
 
-    ``log_kappa`` increasing. The spacing's part is the change when every other point is left out, over 4.
+    ``abscissa`` increasing. The spacing's part is the change when every other point is left out, over 4.
     """
-    weights = quadrature(log_kappa)
+    weights = quadrature(abscissa)
     value = float(weights @ values)
     half = np.r_[np.arange(0, len(values) - 1, 2), len(values) - 1]
-    coarse = quadrature(log_kappa[half])
+    coarse = quadrature(abscissa[half])
     change = abs(float(coarse @ values[half]) - value)
     error = math.sqrt(float((weights**2) @ errors**2))
     noise = math.sqrt(float((coarse**2) @ errors[half] ** 2))
@@ -123,12 +123,12 @@ def integral(
 
 
 def one_pass(
-    points: list[Point], averages: list[Average], first: tuple[float, float], last: tuple[float, float]
+    grid: np.ndarray, averages: list[Average], first: tuple[float, float], last: tuple[float, float]
 ) -> Pass:
-    """The log mass of one pass; ``points`` from large k to k = 0."""
-    log_kappa = np.log([point.k + 1 for point in points])[::-1]
+    """The log mass of one pass; ``grid`` (K,): the path's points, decreasing, in what is integrated over."""
+    abscissa = grid[::-1]
     values = np.array([found.value for found in averages])[::-1]
     errors = np.array([found.error for found in averages])[::-1]
-    area, error, spacing, parts = integral(log_kappa, values, errors)
+    area, error, spacing, parts = integral(abscissa, values, errors)
     total = first[0] - area + last[0]
     return Pass(total, math.sqrt(error**2 + first[1] ** 2 + last[1] ** 2), spacing, -parts[::-1])

@@ -1,9 +1,4 @@
-r"""The path from a Gaussian around the minimum (large k) to the reference itself (k = 0).
-
-Along it β stays at the value at which ``⟨L⟩ = T`` at k = 0, so that ``D`` of :mod:`~.estimate` is smooth in
-``log κ``: in a bowl it is ``½ Σ βλ/(κ + βλ)``. The path begins where β hardly changes the Gaussian,
-and its points lie closest where ``D`` bends.
-"""
+"""Where a path's points lie, and draws of the Gaussians that it begins with."""
 
 from __future__ import annotations
 
@@ -14,7 +9,7 @@ import torch
 from torch import Tensor
 
 from volume_lib.errors import InputError
-from volume_lib.integration.sampler import Landscape, Point, Prior
+from volume_lib.integration.sampler import Landscape, Prior
 
 DRAWS = 64
 """Independent draws, at least, behind the first step of the path."""
@@ -62,18 +57,18 @@ def start_of(
 def even(k_max: float, spacing: float) -> np.ndarray:
     """log κ from that of ``k_max`` down to 0, evenly spaced."""
     top = math.log1p(k_max)
-    return np.linspace(top, 0.0, max(3, math.ceil(top / spacing) + 1))
+    return np.linspace(top, 0.0, max(8, math.ceil(top / spacing) + 1))
 
 
-def refine(log_kappa: np.ndarray, values: np.ndarray, tolerance: float, most: int) -> np.ndarray:
-    """New points, from large to small log κ like ``log_kappa``: close where ``values`` (D) bend.
+def refine(grid: np.ndarray, values: np.ndarray, tolerance: float, most: int) -> np.ndarray:
+    """New points, decreasing like ``grid``: close where ``values`` (D) bend.
 
     A trapezoid of width h misses ``h³|D″|/12``: h is chosen for ``tolerance`` nats each, between
     :data:`CLOSEST` and :data:`WIDEST`, and at most ``most`` points in all.
     """
-    u, d = log_kappa[::-1], values[::-1]
+    u, d = grid[::-1], values[::-1]
     grid = np.linspace(u[0], u[-1], 400)
-    bend = np.abs(np.gradient(np.gradient(np.interp(grid, u, _smooth(d)), grid), grid))
+    bend = np.abs(np.gradient(np.gradient(np.interp(grid, u, smooth(d)), grid), grid))
     width = max(3, int(400 * 0.8 / max(u[-1] - u[0], 1e-9)))
     bend = np.convolve(np.pad(bend, width, mode="edge"), np.ones(2 * width + 1) / (2 * width + 1), "valid")
     density = 1 / np.clip((12 * tolerance / np.maximum(bend, 1e-12)) ** (1 / 3), CLOSEST, WIDEST)
@@ -82,15 +77,12 @@ def refine(log_kappa: np.ndarray, values: np.ndarray, tolerance: float, most: in
     return np.interp(np.linspace(0, total[-1], count), total, grid)[::-1].copy()
 
 
-def _smooth(values: np.ndarray) -> np.ndarray:
+def smooth(values: np.ndarray) -> np.ndarray:
     """A running mean of three, its ends as they are: noise is no bend."""
     middle = (values[:-2] + 2 * values[1:-1] + values[2:]) / 4
     return np.concatenate([values[:1], middle, values[-1:]])
 
 
-def points(log_kappa: np.ndarray, beta: float) -> list[Point]:
-    """The points of the path at these log κ (decreasing; the last is k = 0)."""
-    return [
-        Point(max(0.0, math.expm1(u)) if i < len(log_kappa) - 1 else 0.0, beta)
-        for i, u in enumerate(log_kappa)
-    ]
+def pulls(grid: np.ndarray) -> list[float]:
+    """The pulls k at these log κ (decreasing; the last is k = 0)."""
+    return [max(0.0, math.expm1(u)) for u in grid[:-1]] + [0.0]

@@ -15,20 +15,21 @@ class Mass:
 
     ``log_mass``: the middle of the two passes; ``interval``: (low, high), both passes with 2.5 standard
     errors and what the spacing of the path's points leaves open; ``forward`` and ``backward``: the passes
-    from the minimum to the reference and back, ``forward_error`` and ``backward_error`` their standard
-    errors; ``gap``: how far apart they are. ``converged``: whether the gap is at most the one asked for
-    (without one, the larger of 1 nat and 1 % of ``|log_mass|``), the interval no wider than twice that and 5
-    standard errors more, and the chains that were heated at the path's end came back to those that were not
-    (``rhat`` there at most 1.2); ``reason``: which of these fails, or an empty string.
+    along the path (:mod:`~.outward` from the minimum, :mod:`~.inward` from the reference) and back,
+    ``forward_error`` and ``backward_error`` their standard errors; ``gap``: how far apart they are.
+    ``converged``: whether the gap is at most the one asked for (without one, the larger of 1 nat and 1 % of
+    ``|log_mass|``), the interval no wider than twice that and 5 standard errors more, and the chains that
+    began otherwise at the path's end (heated, or at the minimum) became like the others (``rhat`` there at
+    most 1.2); ``reason``: which of these fails, or an empty string.
 
-    ``rays``: the same quantity by rays, or None. ``path``: one entry per point of the path, from the minimum
-    out, of ``k``, ``beta``, ``integrand`` and ``integrand_back`` (D of :mod:`~.estimate`), ``contribution``
-    (nats), ``loss``, ``acceptance``, ``leaps``, ``rhat`` and ``ess`` (of ‖x‖² over both passes' samples).
-    ``rhat`` and ``acceptance`` are the worst of them, ``ess`` the smallest. ``visible_share``: of the samples
-    below the threshold at k = 0, how many a straight line from the minimum reaches. ``history``: one dict per
-    round (``moves``, ``forward``, ``backward``, ``gradients``, ``seconds``), the last of which counts.
-    ``gradients``: of one chain, all rounds; ``seconds``. ``state``: hand it (or this record) to
-    ``integrate(resume=…)``.
+    ``rays``: the same quantity by rays, or None. ``path``: one entry per point of the path, as the forward
+    pass came by, of ``k``, ``beta``, ``ceiling``, ``integrand`` and ``integrand_back`` (D), ``contribution``
+    (nats), ``loss``, ``loss_back``, ``acceptance``, ``leaps``, ``rhat`` and ``ess`` (over both passes'
+    samples). ``rhat`` and ``acceptance`` are the worst of them, ``ess`` the smallest. ``visible_share``: of
+    the samples below the threshold at the path's end, how many a straight line from the minimum reaches.
+    ``history``: one dict per round (``moves``, ``forward``, ``backward``, ``gradients``, ``seconds``), the
+    last of which counts. ``gradients``: of one chain, all rounds; ``seconds``. ``state``: hand it (or this
+    record) to ``integrate(resume=…)``.
     """
 
     log_mass: float

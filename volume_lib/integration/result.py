@@ -6,7 +6,6 @@ import math
 
 import numpy as np
 
-from volume_lib.integration import path as paths
 from volume_lib.integration.diagnostics import effective_samples, split_rhat
 from volume_lib.integration.record import Mass
 from volume_lib.integration.reference import Reference
@@ -30,12 +29,6 @@ def note_round(runner: Runner) -> None:
     )
 
 
-def refined(runner: Runner, mass: Mass) -> np.ndarray:
-    values = np.array([(row["integrand"] + row["integrand_back"]) / 2 for row in mass.path])
-    tolerance = max(0.02, 5e-4 * abs(mass.log_mass))
-    return paths.refine(runner.walk.log_kappa, values, tolerance, runner.options.most_points)
-
-
 def record_of(
     runner: Runner, found: Reference, region: str, threshold: float, gap: float | None, rays
 ) -> Mass:
@@ -50,7 +43,7 @@ def record_of(
     )
     share = visible_share(target, walk.end)
     apart = abs(fore.log_mass - back.log_mass)
-    middle = min((fore.log_mass + back.log_mass) / 2, 0.0)  # a probability is at most 1, whatever a pass says
+    middle = sum(min(one.log_mass, 0.0) for one in (fore, back)) / 2  # a probability is at most 1
     wanted = gap if gap is not None else max(1.0, 0.01 * abs(middle))
     reasons = []
     if apart > wanted:
@@ -58,7 +51,7 @@ def record_of(
     if high - low > 2 * wanted + 5 * math.hypot(fore.error, back.error):
         reasons.append(f"the interval is {high - low:,.1f} nats wide")
     if rows[-1]["rhat"] > 1.2:
-        reasons.append(f"R-hat is {rows[-1]['rhat']:.2f} at k = 0")
+        reasons.append(f"R-hat is {rows[-1]['rhat']:.2f} at the path's end")
     return Mass(
         log_mass=middle,
         interval=(low, min(high, 0.0)),
@@ -90,25 +83,24 @@ def record_of(
 def _path_rows(runner: Runner, fore, forward, backward) -> list[dict[str, float]]:
     walk, rows = runner.walk, []
     for i, point in enumerate(runner.points()):
-        both = np.concatenate([walk.forward[i][..., 0], walk.backward[-1 - i][..., 0]])
-        per_pass = min(len(walk.forward[i]), len(walk.backward[-1 - i]))
-        apart = np.concatenate(
-            [walk.forward[i][-per_pass:, :, 0], walk.backward[-1 - i][-per_pass:, :, 0]], axis=1
-        )
+        out, back = (runner.watched(samples) for samples in (walk.forward[i], walk.backward[-1 - i]))
+        per_pass = min(len(out), len(back))
         rows.append(
             {
                 "k": point.k,
                 "beta": point.beta,
+                "ceiling": point.ceiling,
                 "integrand": forward[i].value,
                 "integrand_back": backward[i].value,
                 "error": forward[i].error,
                 "error_back": backward[i].error,
                 "contribution": float(fore.contributions[i]),
-                "loss": (forward[i].loss + backward[i].loss) / 2,
+                "loss": forward[i].loss,
+                "loss_back": backward[i].loss,
                 "acceptance": walk.accepted[i][0],
                 "leaps": walk.accepted[i][1],
-                "rhat": split_rhat(apart),
-                "ess": effective_samples(both),
+                "rhat": split_rhat(np.concatenate([out[-per_pass:], back[-per_pass:]], axis=1)),
+                "ess": effective_samples(np.concatenate([out, back])),
             }
         )
     return rows

@@ -90,7 +90,8 @@ def load(resume: Any, identity: dict[str, Any], generator: torch.Generator, plac
             raise NotResumable(f"resume: was measured with {key} {state['identity'].get(key)}, not {value}")
     try:
         held = {key: _at(place, value) for key, value in state["walk"].items() if value is not None}
-        held["log_kappa"] = held["log_kappa"].cpu().numpy()
+        for key in ("grid", "betas", "curve"):
+            held[key] = held[key].cpu().numpy()
         for key in ("forward", "backward"):
             held[key] = [part.cpu().numpy() for part in held[key]]
         walk = Walk(**held)

@@ -2,7 +2,9 @@ r"""Hamiltonian Monte Carlo for many chains at once: a pure step, and its adapta
 
 The energy of a chain at a point ``(k, β)`` of the path is, up to a constant,
 
-    U(x) = β·(L(x) − T) + ½·k·‖x‖² + ½·‖x + x₀‖².
+    U(x) = β·L(x) + ½·k·‖x‖² + ½·‖x + x₀‖²,
+
+L what the chains feel of the loss (:mod:`~.ceiling`).
 
 A step's momentum has the covariance of a Gaussian that approximates U (:class:`Metric`), and what that
 Gaussian moves is integrated exactly, as a rotation; only what is left of the force is applied in kicks (split
@@ -24,10 +26,12 @@ Landscape = Callable[[Tensor], tuple[Tensor, Tensor]]
 
 
 class Point(NamedTuple):
-    """A point of the path: the pull ``k`` to the minimum and the inverse temperature ``beta`` of the loss."""
+    """A point of the path: the pull ``k`` to the minimum and the inverse temperature ``beta`` of the loss;
+    inwards the ``ceiling`` of the loss, and ``beta`` what it amounts to there."""
 
     k: float
     beta: float
+    ceiling: float = math.inf
 
 
 class Prior(NamedTuple):
@@ -59,12 +63,12 @@ class Metric(NamedTuple):
     center: Tensor
 
 
-def energy(state: State, prior: Prior, point: Point, threshold: float) -> Tensor:
+def energy(state: State, prior: Prior, point: Point) -> Tensor:
     """``U`` of every chain, (M,) float64."""
     square = state.position.square().sum(1, dtype=torch.float64)
     cross = dot(state.position, prior.x0)
     pull = 0.5 * (point.k + 1) * square + cross + 0.5 * prior.square
-    return point.beta * (state.loss - threshold) + pull
+    return point.beta * state.loss + pull
 
 
 def force(state: State, prior: Prior, point: Point) -> Tensor:
@@ -84,14 +88,13 @@ def step(
     metric: Metric,
     size: float,
     leaps: int,
-    threshold: float,
     generator: torch.Generator,
     state: State,
 ) -> tuple[State, Info]:
     """One trajectory of ``leaps`` steps of ``size`` (an angle) for every chain, and its acceptance."""
     x, scale, center = state.position, metric.scale, metric.center
     q = torch.randn(x.shape, generator=generator, device=x.device, dtype=x.dtype)
-    before = energy(state, prior, point, threshold) + 0.5 * dot(q, q)
+    before = energy(state, prior, point) + 0.5 * dot(q, q)
     y, now = (x - center) / scale, state
     cos, sin = math.cos(size), math.sin(size)
     q = q + 0.5 * size * _residual(now, prior, point, metric, y)
@@ -100,7 +103,7 @@ def step(
         x = torch.addcmul(center, y, scale)
         now = State(x, *landscape(x))
         q = q + (1.0 if leap < leaps - 1 else 0.5) * size * _residual(now, prior, point, metric, y)
-    after = energy(now, prior, point, threshold) + 0.5 * dot(q, q)
+    after = energy(now, prior, point) + 0.5 * dot(q, q)
     chance = torch.nan_to_num(torch.exp((before - after).clamp(max=0)), nan=0.0)
     draw = torch.rand(len(x), generator=generator, device=x.device, dtype=torch.float64)
     take = draw < chance

@@ -19,22 +19,27 @@ Masses = Mapping[str, Any]
 def integrands(masses: Masses, ax: Axes | None = None, *, levels: Sequence[float] | None = None) -> Axes:
     """What is integrated along the path, one colour for each minimum: forwards full, backwards dashed.
 
-    The horizontal axis is the pull k towards the minimum, whose logarithm is integrated over, so that areas
-    are nats; the right end is the minimum, the left end the reference. Where the two passes part, the chains
-    lag behind, and the area between the lines is the gap.
+    The horizontal axis is what is integrated over, in logarithms, so that areas are nats: the pull k towards
+    the minimum (visible region), or the ceiling of the loss (connected region). The left end is the
+    region, the right end where the path is known. Where the two passes part, chains lag behind, and
+    the area between the lines is the gap.
     """
     ax = style.new_axes(ax, height=0.85)
     styles = style.level_styles([*(levels or []), *masses["key_values"]])
+    pulled = True
     for value, record in zip(masses["key_values"], masses["records"], strict=True):
-        rows = [row for row in record.get("path", ()) if row["k"] > 0]
-        k = np.array([row["k"] for row in rows])
+        path = record.get("path", ())
+        pulled = pulled and not any(row.get("ceiling") for row in path)
+        rows = [row for row in path if row.get("ceiling") or row["k"] > 0]
+        places = np.array([row.get("ceiling") or row["k"] for row in rows])
         for name, dashes in (("integrand", "-"), ("integrand_back", "--")):
             label = f"{value:,}" if name == "integrand" else None
             heights = [row[name] for row in rows]
-            ax.plot(k, heights, dashes, color=styles[value]["color"], lw=1, label=label)
+            ax.plot(places, heights, dashes, color=styles[value]["color"], lw=1, label=label)
     ax.set_xscale("log")
     _legend_of_passes(ax, masses)
-    return style.finish(ax, "pull towards the minimum k", f"integrand ({masses.get('loss_unit', 'nats')})")
+    words = "pull towards the minimum k" if pulled else "ceiling of the loss ℓ"
+    return style.finish(ax, words, f"integrand ({masses.get('loss_unit', 'nats')})")
 
 
 def mass_convergence(
@@ -58,8 +63,8 @@ def mass_convergence(
 
 def _legend_of_passes(ax: Axes, masses: Masses) -> None:
     """Minima by colour, passes by dashes."""
-    ax.plot([], [], "-", color=style.GREY, lw=1, label="from the minimum out")
-    ax.plot([], [], "--", color=style.GREY, lw=1, label="and back")
+    ax.plot([], [], "-", color=style.GREY, lw=1, label="forward")
+    ax.plot([], [], "--", color=style.GREY, lw=1, label="backward")
     style.legend(ax, f"minimum: {style.data_label(masses['key'], masses['dataset_type'])}")
 
 

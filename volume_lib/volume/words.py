@@ -65,7 +65,7 @@ def table(results: Mapping[str, Any]) -> Table:
 
 def mass_table(masses: Mapping[str, Any]) -> Table:
     """One row for each minimum of a ``mass.json``: log mass, its interval, both passes, the same by rays."""
-    header = ("minimum", "log mass", "interval", "from the minimum", "and back", "converged", "by rays")
+    header = ("minimum", "log mass", "interval", "forward pass", "backward pass", "converged", "by rays")
     columns = ("log_mass_values", "log_mass_intervals", "forward_values", "backward_values")
     rows = []
     for i, name in enumerate(_names(masses)):
