@@ -32,6 +32,8 @@ POWERS = (2.0, 8.0, 32.0)
 """The least power, the most to begin with, and the most."""
 LOSS_STEP, D_STEP = 0.15, 0.6
 """Spacing of the points in log L and in log D."""
+WIDEST = 0.6
+"""Spacing of the points in the log of the ceiling, at most."""
 PILOT = 0.4
 """Of the time there is, what the pilot may take."""
 
@@ -118,9 +120,9 @@ class Inward(Runner):
         grid = loss + (math.log(walk.power) - d) / walk.power
         draws = self._draws(max(256, 8 * walk.moves))
         grid[0] = max(grid[0], math.log(_first_ceiling(draws, walk.power)))
-        for i in range(1, len(grid)):  # noise must not turn the path back
-            grid[i] = min(grid[i], grid[i - 1] - 1e-3)
-        walk.grid, walk.betas = grid, np.exp(d - loss)
+        for i in range(len(grid) - 2, -1, -1):  # noise must not turn the path back, nor move its end
+            grid[i] = max(grid[i], grid[i + 1] + 1e-3)
+        walk.grid, walk.betas = _filled(grid, np.exp(d - loss))
         walk.first = first_step(-((draws / math.exp(grid[0])) ** walk.power))
         walk.position = path.gaussian(self.prior, 0.0, self.target.chains, self.generator)
 
@@ -173,10 +175,20 @@ def _first_ceiling(draws: np.ndarray, power: float) -> float:
     return math.exp(high)
 
 
+def _filled(grid: np.ndarray, betas: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """More points where two lie further apart than :data:`WIDEST`, as the first two do where the reference's
+    losses have a long tail."""
+    counts = np.maximum(1, np.ceil(-np.diff(grid) / WIDEST)).astype(int)
+    places = np.concatenate([[0.0], *(i + np.arange(1, c + 1) / c for i, c in enumerate(counts))])
+    known = np.arange(len(grid))
+    return np.interp(places, known, grid), np.exp(np.interp(places, known, np.log(betas)))
+
+
 def _spread_out(curve: np.ndarray, goal: float, most: int) -> tuple[np.ndarray, np.ndarray]:
     """log L and log D at points of the path, close where either changes, from ``curve`` (K, 2) of them;
     the last at the log of the threshold, ``goal``."""
     loss, d = (path.smooth(column) if len(column) > 2 else column for column in curve.T)
+    loss = np.minimum.accumulate(loss)
     below = np.flatnonzero(loss <= goal)
     if len(below) and below[0] > 0:
         last = below[0]

@@ -91,6 +91,8 @@ class Runner(ABC):
         self.walk, self.generator, self.after, self.deadline = walk, generator, after, deadline
         self.prior = Prior(target.x0, target.x0_square)
         self.pace, self.angle, self.late = 0.0, options.angle, False
+        # in few dimensions one sample says little, and costs little
+        self.first_moves = math.ceil(options.first_moves * min(max(1.0, math.sqrt(1000 / target.n)), 6.0))
 
     # what a route decides
 
@@ -195,7 +197,7 @@ class Runner(ABC):
     def _moves(self, left: int, deadline: float | None = None) -> int:
         """How many moves to count where so many points are ``left``: fewer where the time would not reach,
         by the pace so far, and shorter ones where even few would not."""
-        wanted = self.walk.moves or self.options.first_moves
+        wanted = self.walk.moves or self.first_moves
         time_left = (self.deadline if deadline is None else deadline) - time.monotonic()
         share = time_left / max(1e-9, left * self.pace * (wanted + self._warm(wanted)))
         self.late = share < 1
@@ -205,7 +207,7 @@ class Runner(ABC):
 
     def _warm(self, moves: int) -> int:
         """Moves before any is counted."""
-        return max(self.options.first_moves, moves // 2) if not self.late else max(2, moves // 2)
+        return max(self.first_moves, moves // 2) if not self.late else max(2, moves // 2)
 
     def _state(self, point: Point) -> State:
         return State(self.walk.position, *self.landscape_at(point)(self.walk.position))
@@ -264,11 +266,9 @@ class Runner(ABC):
         back = walk.backward[::-1]
         fore = [self.average(samples, i) for i, samples in enumerate(walk.forward)]
         rear = [self.average(samples, i) for i, samples in enumerate(back)]
-        found = [
-            one_pass(walk.grid, averages, walk.first, self.last(samples[-1]))
-            for samples, averages in ((walk.forward, fore), (back, rear))
-        ]
-        return (*found, fore, rear)
+        there = one_pass(walk.grid, fore, walk.first, self.last(walk.forward[-1]))
+        again = one_pass(walk.grid, rear, walk.first, self.last(back[-1]))
+        return there, again, fore, rear
 
     def joint_averages(self) -> list[Average]:
         """Of each point, from both passes' samples."""
