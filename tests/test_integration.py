@@ -66,19 +66,19 @@ def test_a_ball_beside_the_centre_of_the_reference(n):
 
 
 def test_the_same_seed_gives_the_same_number_and_more_effort_goes_on(tmp_path):
-    model = Point(torch.zeros(20))
+    model = Point(torch.zeros(1000))
     one = run(model, reference=1.0, gradients=2000)
     assert run(model, reference=1.0, gradients=2000).log_mass == one.log_mass
-    more = run(model, reference=1.0, gradients=400_000, resume=one)
+    more = run(model, reference=1.0, gradients=100_000, resume=one)
     assert more.gradients > one.gradients and len(more.history) > len(one.history)
     file = tmp_path / "state.pt"
     run(model, reference=1.0, gradients=2000, resume=file)
-    again = run(model, reference=1.0, gradients=400_000, resume=file)
+    again = run(model, reference=1.0, gradients=100_000, resume=file)
     assert len(again.history) > len(one.history)
     with pytest.raises(InputError, match="threshold"):
         run(model, reference=1.0, threshold=0.2, resume=file)
     with pytest.raises(InputError, match="parameters"):
-        run(Point(torch.full((20,), 0.01)), reference=1.0, resume=file)
+        run(Point(torch.full((1000,), 0.01)), reference=1.0, resume=file)
 
 
 def test_the_reference_is_the_models_own_initialisation():

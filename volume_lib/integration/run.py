@@ -92,7 +92,7 @@ class Runner(ABC):
         self.prior = Prior(target.x0, target.x0_square)
         self.pace, self.angle, self.late = 0.0, options.angle, False
         # in few dimensions one sample says little, and costs little
-        self.first_moves = math.ceil(options.first_moves * min(max(1.0, math.sqrt(1000 / target.n)), 6.0))
+        self.first_moves = math.ceil(options.first_moves * min(max(1.0, math.sqrt(1000 / target.n)), 3.0))
 
     # what a route decides
 
