@@ -62,7 +62,7 @@ def rewrite(model: nn.Module, first: str, second: str, factor: float) -> nn.Modu
     with torch.no_grad():
         for parameter in layers[first].parameters(recurse=False):
             parameter.mul_(factor)
-        layers[second].weight.div_(factor)
+        layers[second].get_parameter("weight").div_(factor)
     return made
 
 
