@@ -64,10 +64,10 @@ def integrate(
     minute or more rarely, where it is large, and read first if it is there, so that an interrupted call goes
     on; more effort continues from where it was.
 
-    ``chains`` walk together; memory is at most ``(60·chains + 80)·n`` numbers (302 of 320 measured with 4 chains),
-    beside what a forward and a backward pass of the samples take. ``preconditioner``: ``fisher`` (the
-    default) or ``width``. ``rays``: the same quantity by rays, to stand beside. ``options``: the sampler's
-    own settings, its preconditioner among them.
+    ``chains`` walk together; memory is at most ``(60·chains + 80)·n`` numbers (measured with 4 chains: 302
+    of 320), beside what a forward and a backward pass of the samples take. ``preconditioner``: ``fisher``
+    (the default) or ``width``. ``rays``: the same quantity by rays, to stand beside. ``options``: the
+    sampler's own settings, its preconditioner among them.
 
     Raises :class:`InputError` for anything impossible, before the first move.
     """
