@@ -12,7 +12,8 @@ from scipy.stats import chi2, ncx2
 from torch import nn
 
 from volume_lib.errors import InputError
-from volume_lib.integration import Options, integrate, make_reference
+from volume_lib.integration import Options, integrate
+from volume_lib.rays.reference import make_reference
 
 X, Y = torch.zeros(1, 1), torch.zeros(1)
 

@@ -13,12 +13,13 @@ from torch import nn
 
 from volume_lib import measure, storage, volume
 from volume_lib.errors import InputError
-from volume_lib.integration import integrate_minima, make_reference
+from volume_lib.integration import integrate_minima
 from volume_lib.parameters import flatten, moved_names
 from volume_lib.problems import get_problem
 from volume_lib.problems.splits import make_dataset
 from volume_lib.rays.directions import draw
 from volume_lib.rays.moments import Moments
+from volume_lib.rays.reference import make_reference
 from volume_lib.rays.scaling import compute_scale
 from volume_lib.sweep import completed, run_sweep
 from volume_lib.sweep.older import with_moments

@@ -24,7 +24,6 @@ __getattr__, __all__ = lazy(
         "entry": "integrate",
         "minima": "integrate_minima",
         "record": "Mass",
-        "reference": "Reference make_reference",
         "run": "Options",
     },
 )

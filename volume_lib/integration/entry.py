@@ -17,7 +17,6 @@ from volume_lib.integration.effort import Effort, check_effort
 from volume_lib.integration.inward import Inward
 from volume_lib.integration.outward import Outward
 from volume_lib.integration.record import Mass
-from volume_lib.integration.reference import make_reference
 from volume_lib.integration.region import Visible, check_region
 from volume_lib.integration.result import note_round, record_of
 from volume_lib.integration.resume import Keeper, load, state_of
@@ -25,6 +24,7 @@ from volume_lib.integration.run import Options, Walk
 from volume_lib.integration.target import Loss, Target
 from volume_lib.parameters import choose, copied, moved_names
 from volume_lib.progress import Bar
+from volume_lib.rays.reference import make_reference
 
 
 def integrate(
@@ -54,7 +54,7 @@ def integrate(
     ``threshold``, by thermodynamic integration.
 
     ``x``: inputs, a tensor (N, …) or a tuple or dict of such; ``y`` (N, …); ``loss(outputs, y) → (N,)``.
-    ``reference``: see :mod:`volume_lib.integration.reference` (``build`` makes a fresh model, where
+    ``reference``: see :mod:`volume_lib.rays.reference` (``build`` makes a fresh model, where
     ``reset_parameters`` cannot); ``region``: ``visible`` or ``connected``; ``parameters``: which parameters
     move, as :func:`volume_lib.parameters.choose` takes them (default: those that require a gradient).
 

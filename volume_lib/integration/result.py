@@ -8,9 +8,9 @@ import numpy as np
 
 from volume_lib.integration.diagnostics import effective_samples, split_rhat
 from volume_lib.integration.record import Mass
-from volume_lib.integration.reference import Reference
 from volume_lib.integration.region import visible_share
 from volume_lib.integration.run import Runner
+from volume_lib.rays.reference import Reference
 
 
 def note_round(runner: Runner) -> None:
