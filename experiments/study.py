@@ -109,6 +109,9 @@ def ship(folder: Path) -> None:
         for part in (notebook, *notebook["cells"]):
             for record in ("papermill", "volume_lib"):
                 part["metadata"].pop(record, None)
+        for cell in notebook["cells"]:
+            if cell.get("outputs"):  # warnings name files of this machine
+                cell["outputs"] = [part for part in cell["outputs"] if part.get("name") != "stderr"]
         storage.write_bytes(path, (json.dumps(notebook, indent=1, ensure_ascii=False) + "\n").encode())
 
 

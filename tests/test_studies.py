@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -52,3 +53,13 @@ def test_intervals_are_students(tables):
     assert (high - low) / 2 == pytest.approx(4.302653 * values.std(ddof=1) / np.sqrt(3), rel=1e-6)
     low, high = tables.t_interval(values, of_one_more=True)
     assert (high - low) / 2 == pytest.approx(4.302653 * values.std(ddof=1) * np.sqrt(4 / 3), rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    "path", sorted(EXPERIMENTS.glob("*/*/analysis/*.ipynb")), ids=lambda path: path.parts[-3]
+)
+def test_a_shipped_analysis_warns_of_nothing_and_names_no_machine(path):
+    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    outputs = [output for cell in cells for output in cell.get("outputs", [])]
+    assert outputs and not [output for output in outputs if output.get("name") == "stderr"]
+    assert not [output for output in outputs if output["output_type"] == "error"]

@@ -218,9 +218,10 @@ def uncertainty(experiment: ExperimentResults, landscape: int | None = None, ax:
     values = experiment.matrix("log_exp_r_n", landscape)
     with np.errstate(invalid="ignore"):  # no volume has no width: −inf − −inf
         widths = experiment.matrix("ci_high", landscape) - experiment.matrix("ci_low", landscape)
-    centre, low, _ = mean_and_spread(values)
+        centre, low, _ = mean_and_spread(values)
+        deviations = centre - low
     limits = {
-        "seeds (standard deviation)": centre - low,
+        "seeds (standard deviation)": deviations,
         "directions (width of interval)": mean_and_spread(widths, "quartiles")[0],
         "coefficient spacing": mean_and_spread(experiment.matrix("resolution", landscape), "quartiles")[0],
     }
