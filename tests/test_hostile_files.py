@@ -348,7 +348,7 @@ SWEEP_WRONG = {
     "loss_thresholds": ["0.1", [NAN], ["0.1"], 0.1],
     "acc_threshold": ["0.9", 5, NAN],
     "key": [3, "../x"],
-    "value": ["3", 2.5],
+    "value": ["3", NAN, [1]],
     "loss_unit": [3],
     "format_version": ["1", 99],
 }

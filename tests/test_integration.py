@@ -178,6 +178,19 @@ def test_a_loss_between_two_phases_is_held_where_no_temperature_holds_it():
     assert abs(found.log_mass - exact) < 0.02 * abs(exact)
 
 
+def hole(outputs, y):
+    """A narrow hole in a plain without any slope."""
+    return 1 - 1 / (1 + (outputs.double().square().mean(-1) / 0.02) ** 4)
+
+
+def test_a_hole_that_no_chain_from_the_reference_finds_is_measured_from_the_minimum():
+    n = 40
+    exact = chi2.logcdf(0.02 * n, n)
+    found = run(Point(torch.zeros(n)), hole, 0.5, reference=1.0, gradients=10_000)
+    assert found.interval[0] <= exact <= found.interval[1]
+    assert any("from the minimum out" in note for note in found.notes)
+
+
 def test_a_budget_of_seconds_is_kept():
     began = time.monotonic()
     run(Point(torch.zeros(2000)), reference=1.0, gradients=None, minutes=0.02, region="visible")

@@ -14,17 +14,19 @@ from torch import Tensor, nn
 from volume_lib.devices import resolve_device
 from volume_lib.errors import InputError
 from volume_lib.integration.effort import Effort, check_effort
-from volume_lib.integration.inward import Inward
+from volume_lib.integration.inward import Inward, Lost
 from volume_lib.integration.outward import Outward
 from volume_lib.integration.record import Mass
 from volume_lib.integration.region import Visible, check_region
 from volume_lib.integration.result import note_round, record_of
 from volume_lib.integration.resume import Keeper, load, state_of
-from volume_lib.integration.run import Options, Walk
+from volume_lib.integration.run import Options, Runner, Walk
 from volume_lib.integration.target import Loss, Target
 from volume_lib.parameters import choose, copied, moved_names
 from volume_lib.progress import Bar
 from volume_lib.rays.reference import make_reference
+
+_LOST = "chains from the reference did not find the region, so that it was measured from the minimum out"
 
 
 def integrate(
@@ -109,14 +111,25 @@ def integrate(
         keep(walk, identity, generator, now)
 
     effort = Effort(minutes, gap, gradients, began, walk.spent)
-    route = Inward if inward else Outward
-    runner = route(target, landscape, options, walk, generator, after, effort.deadline)
+    walk.route = walk.route or ("inward" if inward else "outward")
+
+    def by(route: type[Runner]) -> Runner:
+        return route(target, landscape, options, walk, generator, after, effort.deadline)
+
+    runner = by(Inward if walk.route == "inward" else Outward)
     mass = None
     try:
         if not walk.beta or not len(walk.position):
             bar.set_description("log mass: where the path begins")
-            runner.pilot()
+            try:
+                runner.pilot()
+            except Lost:
+                walk.route, walk.power = "outward", Walk.power
+                runner = by(Outward)
+                runner.pilot()
             keep(walk, identity, generator, True)
+        if inward and walk.route == "outward":
+            found = replace(found, notes=(*found.notes, _LOST))
         while True:
             if not len(walk.grid):
                 runner.begin(runner.first_moves)

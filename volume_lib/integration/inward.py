@@ -34,8 +34,14 @@ LOSS_STEP, D_STEP = 0.15, 0.6
 """Spacing of the points in log L and in log D."""
 WIDEST = 0.6
 """Spacing of the points in the log of the ceiling, at most."""
+LOST = 100.0
+"""D over the number of parameters that no region has whose entrance chains can find: a bowl has 1/2."""
 PILOT = 0.4
 """Of the time there is, what the pilot may take."""
+
+
+class Lost(Exception):
+    """Chains from the reference do not find the region: its entrance is too narrow for them."""
 
 
 class Inward(Runner):
@@ -71,10 +77,8 @@ class Inward(Runner):
                     curve.append((math.log(self.goal), now[1]))
                     break
             log_ceiling = now[0] + (math.log(walk.power) - now[1]) / walk.power - 1 / walk.power
-            if log_ceiling < math.log(self.goal) - 700:
-                raise InputError(
-                    f"threshold {self.target.threshold:g}: no chain from the reference came near it"
-                )
+            if now[1] > math.log(LOST * max(self.target.n, 10)):
+                raise Lost
             self.after()
         walk.curve = np.array(curve)
         walk.beta = math.exp(curve[-1][1]) / self.goal

@@ -38,11 +38,15 @@ def start_of(
     landscape: Landscape, prior: Prior, beta: float, chains: int, generator: torch.Generator, spread: float
 ) -> float:
     """A k, within a factor 2 of the smallest, at which β·L varies by at most ``spread`` over the Gaussian's
-    draws."""
+    draws, and from the minimum to them: on a plain around it, it does not vary either."""
+    zero = torch.zeros(chains, len(prior.x0), device=prior.x0.device, dtype=prior.x0.dtype)
+    lowest = beta * float(landscape(zero)[0][0])
 
     def calm(k: float) -> bool:
         losses = beta * gaussian_losses(landscape, prior, k, chains, generator, 16)
-        return bool(np.isfinite(losses).all() and losses.std() <= spread)
+        return bool(
+            np.isfinite(losses).all() and np.hypot(losses.std(), losses.mean() - lowest) <= 2 * spread
+        )
 
     k = 1.0
     while not calm(k):

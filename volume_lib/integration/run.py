@@ -50,6 +50,7 @@ class Walk:
     ``grid``: where the path's points lie, decreasing: log κ (outward) or log of the ceiling (inward).
     """
 
+    route: str = ""
     beta: float = 0.0
     power: float = 8.0
     ceiling: float = 0.0
