@@ -57,7 +57,7 @@ def excursions(rays: FastRays, threshold: float, found: np.ndarray) -> np.ndarra
 def measure(name: str, cache: Path, directions: int, dense_samples: int) -> str:
     """One case: its row of the table."""
     case = CASES[name]
-    problem, models, dataset = minima(case, cache / name, "cpu")
+    problem, models, dataset = minima(name, cache / name, "cpu")
     chosen = settings(case, Crossing(), range(directions), (case.threshold,))
     errors, widths = [], []
     for trained in models:

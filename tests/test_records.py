@@ -387,6 +387,39 @@ def test_clean_leaves_what_is_a_users(tmp_path):
     assert all(path.read_text() == "mine" for path in mine) and not batch.cleanable(tmp_path, "all")
 
 
+@pytest.mark.parametrize("killed", [False, True])
+def test_clean_takes_the_batches_that_an_interrupted_sweep_left(tmp_path, killed):
+    sweep = """
+for name in ["data_0/000000.npz", "data_0/000001.npz"]:
+    os.makedirs(".partial/data_0", exist_ok=True)
+    open(".partial/" + name, "w").write("a batch")
+raise SystemError
+"""
+    first_job(tmp_path, "train")
+    job = first_job(tmp_path, "perturb", sweep)
+    job.needs[0].folder.joinpath("models_and_data").mkdir()
+    for name in tiny.FILES["train"]:
+        (job.folder / name).write_text("of another workflow")
+    batches = job.folder / ".partial"
+    (batches / "additional_7").mkdir(parents=True)
+    mine = [batches / "additional_7" / "000000.npz", batches / "data_0" / "notes.npz"]
+    mine[0].write_text("there before")
+    result = runner.run_step(job, ONE)
+    assert result.state == "failed" and "SystemError" in result.error
+    if killed:  # the last record is then that of the beginning
+        notebook = json.loads(job.notebook.read_text())
+        notebook["metadata"][notebooks.KEY] |= {"state": "running", "outputs": {}, "figures": {}}
+        job.notebook.write_text(json.dumps(notebook))
+    mine[1].write_text("mine")
+    (found,) = batch.cleanable(tmp_path, "perturbs")
+    assert [path.name for path in found.files] == ["000000.npz", "000001.npz"]
+    assert {path.parent.name for path in found.files} == {"data_0"}
+    batch.clean(tmp_path, "perturbs")
+    assert sorted(path for path in batches.rglob("*") if path.is_file()) == mine
+    mine[1].unlink()
+    assert not batch.cleanable(tmp_path, "perturbs")
+
+
 def test_damaged_notebooks_are_one_line_and_status_goes_on(tmp_path):
     """Every value of a recorded notebook's metadata in turn of another type, or gone."""
     job = first_job(tmp_path, "train")

@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from volume_lib import storage
 from volume_lib.batch.belongings import belongings, is_reached_by_link
 from volume_lib.batch.folders import alone, experiments_under
 from volume_lib.batch.notebooks import KEY, read_notebook
-from volume_lib.batch.steps import NOTEBOOKS, file_states
+from volume_lib.batch.steps import NOTEBOOKS, FileStates, file_states
 from volume_lib.errors import InputError, near_match
 from volume_lib.experiment.file import STEPS, Experiment
 
@@ -77,7 +78,8 @@ def _places(experiment: Experiment, steps: tuple[str, ...]) -> list[tuple[Path, 
 
 def _belonging(place: Path, step: str, top: Path) -> list[Path]:
     notebook = read_notebook(place / NOTEBOOKS[step])
-    recorded = belongings(notebook["metadata"].get(KEY, {})) if notebook else {}
+    record = notebook["metadata"].get(KEY, {}) if notebook else {}
+    recorded = {**belongings(record), **_left_by_a_killed(record, place, step)}
     paths = []
     for name in recorded:
         path = place / name
@@ -90,6 +92,17 @@ def _belonging(place: Path, step: str, top: Path) -> list[Path]:
         for path in paths
         if states[str(path.relative_to(place))][2] == recorded[str(path.relative_to(place))][2]
     ]
+
+
+def _left_by_a_killed(record: dict[str, Any], place: Path, step: str) -> FileStates:
+    """The batches of a sweep that was killed before it could say what it wrote: all that were not there."""
+    if step != "perturb" or record.get("state") != "running":
+        return {}
+    batches = place / storage.PARTIAL
+    paths = [path for path in storage.list_outputs(place, step, figures=True) if batches in path.parents]
+    before = record.get("foreign", {})
+    found = file_states([path for path in paths if path.is_file() and not path.is_symlink()], place)
+    return {name: state for name, state in found.items() if name not in before}
 
 
 def clean(folder: str | Path, what: str) -> list[Cleanable]:

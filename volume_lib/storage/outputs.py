@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from volume_lib.storage.paths import STEM
+from volume_lib.storage.paths import PARTIAL, STEM
 
 _LANDSCAPE = r"(data|poison|noise)_\d+"
 _PICTURE = r"\.(png|pdf)"
@@ -21,7 +21,8 @@ _DATA = {
 }
 _FIGURES = {
     "train": rf"models_and_data/(samples|[a-z]+_curves|test_loss|decision_boundary){_PICTURE}",
-    "perturb": rf"{_LANDSCAPE}/ray_profiles{_PICTURE}|\.shards/\d+/{_LANDSCAPE}/{STEM}\.npz",
+    "perturb": rf"{_LANDSCAPE}/ray_profiles{_PICTURE}|\.shards/\d+/{_LANDSCAPE}/{STEM}\.npz|"
+    rf"{re.escape(PARTIAL)}/{STEM}/\d{{6}}\.npz",
     "volume": rf"{_LANDSCAPE}/loss_[\d.e+-]+/[a-z_]+{_PICTURE}|log_volumes_loss_[\d.e+-]+{_PICTURE}",
     "cutoff": rf"cutoffs/loss_curves{_PICTURE}",
     "accuracy": rf"test_accuracies{_PICTURE}",
@@ -33,8 +34,8 @@ _FIGURES = {
 def list_outputs(folder: str | Path, step: str, *, figures: bool = False) -> list[Path]:
     """The files that ``step`` wrote in a run's folder (``analysis``: in the analysis folder), sorted.
 
-    Data alone, or with their ``figures`` and what an interrupted sweep in parts left. Files of other
-    names are the user's, and never listed.
+    Data alone, or with their ``figures`` and what an interrupted sweep left, its parts and its batches.
+    Files of other names are the user's, and never listed.
     """
     folder = Path(folder)
     pattern = f"{_DATA[step]}|{_FIGURES[step]}" if figures else _DATA[step]
