@@ -329,6 +329,43 @@ def test_reliability_of_the_order_averaged_over_runs(folder):
     assert found["order"][1][:, 0].tolist() == [0.5, 0.2, 0.2]
 
 
+def test_the_table_of_rank_stability_by_hand(folder):
+    """Runs 0 and 1 fall with data; run 2 swaps the first two minima: ρ = 1 − 6·2/(5·24) = 0.9 with each."""
+    said = {
+        "subset_sizes": [1, 10, 100],
+        "largest_radius_rank_probabilities": [0.96, 0.94, 1.0],  # it dips: 1 is not enough
+        "largest_radius_rank_probabilities_full": [0.97, 0.96, 1.0],
+    }
+    for seed in range(3):
+        share = 0.94 + 0.02 * seed  # mean 0.96 at ten directions
+        more = said | {"radii_rank_probabilities": [0.5, share, 1.0]}
+        more |= {"radii_rank_probabilities_full": [0.2, 0.7, 1.0]}
+        content = known.results(seed, 0, known.LEVELS, **more)
+        if seed == 2:
+            volumes = content["log_exp_r_n_values"]
+            volumes[0], volumes[1] = volumes[1], volumes[0]
+        storage.save_results(
+            storage.results_path(folder / f"model_{seed}_data_{seed + 10}", "data", 0, 0.1), content
+        )
+    experiment = analysis.load_experiment(folder)
+    first, second, *_, last = analysis.rank_stability(experiment)
+    assert (first.landscape, first.minima, first.runs) == (0, 5, 3)
+    assert first.agreement == pytest.approx((1 + 0.9 + 0.9) / 3)
+    assert (first.largest, first.same_largest) == (0, pytest.approx(2 / 3))
+    assert (first.directions, first.subset) == (100, 10)
+    assert (first.directions_largest, first.directions_order) == (10, math.inf)
+    assert (first.directions_largest_by_radius, first.directions_order_by_radius) == (math.inf, 1)
+    assert second.agreement == 1 and (second.largest, second.same_largest) == (40, 1)
+    assert second.directions_largest == math.inf and math.isnan(second.directions_order_by_radius)
+    assert last.landscape == 440 and last.minima == 2 and math.isnan(last.agreement)  # two have no order
+    row = analysis.stability_table([first]).rows[0]
+    assert row == ("+0", "3", "0.933", "0", "67%", "100", "10", "> 10", "> 10", "1")
+    with analysis.write_stability(experiment).open() as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 4 and list(rows[0]) == list(analysis.RankStability._fields)
+    assert rows[0]["directions_order"] == "inf" and rows[1]["directions_order_by_radius"] == ""
+
+
 def test_compare_says_why_it_cannot(folder):
     experiment = analysis.load_experiment(folder)
     with pytest.raises(InputError, match="landscape 7"):

@@ -10,6 +10,7 @@ from volume_lib.analysis.loading import load_experiment
 from volume_lib.analysis.masses import mass_table
 from volume_lib.analysis.runs import minima_of
 from volume_lib.analysis.settings import Chosen, choose
+from volume_lib.analysis.stability import RankStability, rank_stability, stability_table, write_stability
 from volume_lib.analysis.statistics import (
     OWN,
     Agreement,
@@ -31,6 +32,7 @@ __all__ = [
     "Comparison",
     "ExperimentResults",
     "PowerLaw",
+    "RankStability",
     "choose",
     "compare",
     "fit_power_law",
@@ -40,6 +42,9 @@ __all__ = [
     "mean_stability",
     "minima_of",
     "rank_agreement",
+    "rank_stability",
     "scaling_law",
+    "stability_table",
+    "write_stability",
     "write_summary",
 ]
