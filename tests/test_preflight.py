@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from volume_lib import storage
 from volume_lib.abilities import abilities, undisturbed
 from volume_lib.errors import InputError
+from volume_lib.measuring.entry import measure
 from volume_lib.parameters import flatten, place
 from volume_lib.preflight import preflight
 from volume_lib.problems.base import Problem
@@ -24,6 +25,7 @@ from volume_lib.slices import plane_losses, random_plane
 from volume_lib.sweep.run import run_sweep
 from volume_lib.sweep.section import PerturbSettings
 from volume_lib.sweep.settings import SweepSettings
+from volume_lib.sweep.walk import walk
 
 SIZE, CLASSES = 12, 3
 
@@ -113,6 +115,59 @@ class Drifting(Plain):
     def forward(self, x):
         self.calls += 1
         return self.layers(x) * (1 + 1e-3 * self.calls)
+
+
+class InPlaceInLargeBatches(Plain):
+    def forward(self, x):
+        return self.layers(x.sub_(0.1) if len(x) > 6 else x - 0.1)
+
+
+class Counting(Plain):
+    """Another output at every so many calls."""
+
+    calls, every = 0, 7
+
+    def forward(self, x):
+        self.calls += 1
+        return self.layers(x) * (1.2 if self.calls % self.every == 0 else 1)
+
+
+class Turning(Counting):
+    """Another network after so many calls, later than the preflight looks."""
+
+    every = 70
+
+    def forward(self, x):
+        self.calls += 1
+        return self.layers(x) * (1.2 if self.calls > self.every else 1)
+
+
+class Ageing(Plain):
+    """Each call is like the one before it, to rounding; fifty calls are not."""
+
+    calls = 0
+
+    def forward(self, x):
+        self.calls += 1
+        return self.layers(x) * (1 + 1e-6 * self.calls)
+
+
+class SometimesInPlace(Turning):
+    """Rarely changes its inputs, to what they were."""
+
+    def forward(self, x):
+        self.calls += 1
+        return self.layers(x.mul_(1) if self.calls % self.every == 0 else x)
+
+
+class AnothersStem(InPlaceStem):
+    """Its stem is not what its forward begins with."""
+
+    def stem(self, x):
+        return self.layers[0](x)
+
+    def forward(self, x):
+        return self.tail(self.layers[0](x - 0.1))
 
 
 class BatchStatistics(Plain):
@@ -295,6 +350,42 @@ def test_inputs_changed_in_place_are_the_callers_no_more(kind, tmp_path, capsys)
     np.testing.assert_array_equal(*grid)
 
 
+def test_inputs_changed_in_large_batches_only_are_the_callers_too(tmp_path, capsys):
+    x = samples()
+    before = x.clone()
+    assert ask(InPlaceInLargeBatches(), x).abilities.copies
+    found, _ = sweep(InPlaceInLargeBatches(), tmp_path, x)
+    assert torch.equal(x, before) and "each call gets a copy" in capsys.readouterr().out
+    np.testing.assert_allclose(found, bisected(OutOfPlace(), before), rtol=2e-6)
+
+
+class OfTwo(nn.Module):
+    """A network of two inputs; it changes the first."""
+
+    def __init__(self, network):
+        super().__init__()
+        self.network = network
+
+    def forward(self, a, b):
+        return self.network(a) + 0 * b[:, :1]
+
+
+@pytest.mark.parametrize("kind", [InPlace, InPlaceInLargeBatches])
+@pytest.mark.parametrize("several", [False, True])
+def test_measured_inputs_are_the_callers_too(kind, several):
+    x, other = samples(), torch.ones(SIZE, 2)
+    before = x.clone()
+
+    def volume(network):
+        given = (OfTwo(network), (x, other)) if several else (network, x)
+        return measure(*given, labels(), threshold=2.0, directions=3, progress=False)
+
+    found = volume(kind())
+    assert torch.equal(x, before)
+    assert found.log_volume == pytest.approx(volume(OutOfPlace()).log_volume, rel=1e-6)
+    assert any("each call gets a copy" in note for note in found.notes)
+
+
 def test_a_slice_leaves_the_inputs_alone():
     x = samples()
     before = x.clone()
@@ -309,7 +400,7 @@ def test_a_slice_leaves_the_inputs_alone():
 # ---- noise
 
 
-@pytest.mark.parametrize("kind", [Noisy, NumpyNoise, RarelyNoisy, Drifting])
+@pytest.mark.parametrize("kind", [Noisy, NumpyNoise, RarelyNoisy, Drifting, Counting, Ageing])
 def test_noise_is_refused_and_its_size_named(kind, tmp_path):
     with pytest.raises(
         InputError, match=r"the loss is not the same twice: it differs by [\d.e-]+ on one sample"
@@ -318,6 +409,38 @@ def test_noise_is_refused_and_its_size_named(kind, tmp_path):
     with pytest.raises(InputError, match=r"additional 4: the loss is not the same twice"):
         sweep(kind(), tmp_path)
     assert not list(tmp_path.rglob("*.npz"))
+
+
+LATE = [
+    (Turning, "the loss at (coefficient|the minimum)"),
+    (SometimesInPlace, "changes its inputs in place in some calls"),
+    (AnothersStem, "its stem and tail are not its forward"),
+]
+
+
+@pytest.mark.parametrize("search", ["crossing", "grid"])
+@pytest.mark.parametrize("kind, message", LATE)
+def test_what_shows_only_after_many_calls_is_not_recorded(kind, message, search, tmp_path):
+    if kind is AnothersStem and search == "grid":
+        pytest.skip("the grid uses no stem")
+    with pytest.raises(InputError, match=message):
+        sweep(kind(), tmp_path, num_directions=12, search=search)
+    assert not list(tmp_path.rglob("*.npz"))  # neither files nor what a second try would go on from
+    if search == "crossing":
+        with pytest.raises(InputError, match=message):
+            measure(kind(), samples(), labels(), threshold=2.0, directions=12, progress=False)
+
+
+def test_losses_compared_again_cost_less_than_a_hundredth():
+    """In samples through the network, of 500 directions."""
+    compared, model = [], Plain()
+    rays = FastRays(Flat(), model, samples(), labels(), (8, 12), torch.ones(flatten(model).numel()))
+    settings = SweepSettings.of(PerturbSettings.checked(num_directions=500, loss_thresholds=[2.0]))
+    original = rays.mean_losses
+    rays.mean_losses = lambda *given: (compared.append(1), original(*given))[1]
+    walk(rays, 256, settings)
+    assert 5 <= len(compared) <= 10
+    assert len(compared) * SIZE < 0.01 * rays.samples_evaluated
 
 
 def test_dropout_in_eval_mode_is_no_noise():

@@ -10,10 +10,10 @@ import pytest
 import torch
 from torch import nn
 
+from volume_lib import abilities
 from volume_lib.parameters import num_moved, unflatten
 from volume_lib.problems import get_problem
 from volume_lib.problems.networks import CNN, GPT, MLP
-from volume_lib.rays import fast as fast_rays
 from volume_lib.rays.directions import draw, draw_batch, norms, reproduce_direction
 from volume_lib.rays.fast import FastRays
 from volume_lib.rays.losses import PlainRays
@@ -151,7 +151,7 @@ def test_chunks_and_batches_change_nothing(case, elements, monkeypatch):
     reference, accs = evaluate(
         FastRays(get_problem("mnist"), model.double(), x.double(), y, SIZES, scale), directions, coefficients
     )
-    monkeypatch.setattr(fast_rays, "CHUNK_ELEMENTS", elements)
+    monkeypatch.setattr(abilities, "BATCH_ELEMENTS", elements)
     rays = FastRays(get_problem("mnist"), model, x.double(), y, SIZES, scale)
     losses, chunked_accs = evaluate(rays, directions, coefficients)
     np.testing.assert_allclose(losses, reference, rtol=1e-12)

@@ -117,6 +117,11 @@ class InPlace(Small):
         return super().forward(x.sub_(0.1))
 
 
+class InPlaceInLargeBatches(Small):
+    def forward(self, x):
+        return super().forward(x.sub_(0.1) if len(x) > 15 else x - 0.1)
+
+
 class OutOfPlace(Small):
     def forward(self, x):
         return super().forward(x - 0.1)
@@ -205,6 +210,7 @@ class Toy(Problem):
         for kind in [
             *EVERY,
             OutOfPlace,
+            InPlaceInLargeBatches,
             RandomFeatures,
             Noisy,
             OwnStatistics,
@@ -401,14 +407,16 @@ def test_networks_with_buffers_of_their_own_keep_them(tmp_path):
             torch.testing.assert_close(vector(found.model), vector(again[found.value > 0].model))
 
 
-def test_inputs_changed_in_place_are_copies(tmp_path):
-    for sam in ({}, {"sam_rho": 0.1}):
-        inside, outside = (
-            train(kind, tmp_path / f"{kind.__name__}{len(sam)}", **sam) for kind in (InPlace, OutOfPlace)
-        )
-        for a, b in zip(inside, outside, strict=True):
-            torch.testing.assert_close(vector(a.model), vector(b.model))
-            assert a.test_loss == pytest.approx(b.test_loss, rel=1e-5)
+@pytest.mark.parametrize("kind", [InPlace, InPlaceInLargeBatches])
+@pytest.mark.parametrize("settings", [{}, {"sam_rho": 0.1}, {"sam_rho": 0.1, "batch_size": 100}])
+def test_inputs_changed_in_place_are_copies(kind, settings, tmp_path):
+    data = dataset()
+    before = copy.deepcopy(data)
+    inside, outside = (train(k, tmp_path / k.__name__, data, **settings) for k in (kind, OutOfPlace))
+    for a, b in zip(inside, outside, strict=True):
+        torch.testing.assert_close(vector(a.model), vector(b.model))
+        assert a.test_loss == pytest.approx(b.test_loss, rel=1e-5)
+    assert torch.equal(data.x_base_train, before.x_base_train) and torch.equal(data.x_test, before.x_test)
 
 
 # ---- refused

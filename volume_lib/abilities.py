@@ -26,6 +26,9 @@ PerSample = Callable[[Tensor, Tensor], Tensor]
 
 SAMPLES = 4
 """Samples that the questions are asked on."""
+BATCH_ELEMENTS = 2**21
+"""Activations (numbers) that one batch of samples holds at the network's widest layer: 8 MB, which a shared
+cache holds. Smaller batches lose more in calls than they gain by a nearer cache."""
 FLOAT32_ROUNDING = 1e-3
 """Largest part of a threshold that the rounding of one sample's loss may be. It moves a radius by half as
 much where few samples decide, and by a thirtieth of that in the mean over a thousand."""
@@ -56,16 +59,21 @@ def abilities(
 ) -> Abilities:
     """What may be done with ``model``, a private copy in eval mode, on its device; nothing of it changes.
 
+    Asked on the first few of the samples ``x``, ``y``; whether it changes them, on as many as are taken at
+    once.
+
     Raises :class:`InputError` where it does not run at all, or its loss is not one number for each sample.
     """
-    before, y = few(x), few(y)
-    x, why = each(before, torch.clone), {}
+    whole, why = x, {}
+    x, y = few(x), few(y)
     with undisturbed(y.device):
-        outputs = outputs_of(model, x, label)
-        copies = not _equal(before, x)
+        outputs = outputs_of(model, each(x, torch.clone), label)
+        size = batch_size(model, x)
+        many = each(whole, lambda part: part[:size])
+        copies = changes_inputs(model, x) or (len(parts(many)[0]) > SAMPLES and changes_inputs(model, many))
         if copies:
             why["copies"] = "forward changes them in place, so that each call gets a copy"
-            x, model = before, copy.deepcopy(model)
+            model = copy.deepcopy(model)
             give_copies(model)
         per_sample(loss, outputs, y, f"{label}loss")
         reason = _not_together(model, x, y, loss, accuracy)
@@ -114,6 +122,50 @@ def fitting(model: nn.Module, x: Any, label: str = "") -> Any:
         return x
     except (RuntimeError, TypeError, ValueError):
         return each(x, cast)
+
+
+@torch.no_grad()
+def changes_inputs(model: nn.Module, x: Any) -> bool:
+    """Whether ``model`` changes the inputs of a call, asked with a copy of ``x``."""
+    given = each(x, torch.clone)
+    call(model, given)
+    return not _equal(x, given)
+
+
+@torch.no_grad()
+def widest_activation(model: nn.Module, x: Any) -> int:
+    """Numbers that the widest layer puts out for one sample."""
+    widest = [1]
+
+    def note(_module: nn.Module, _inputs: object, output: object) -> None:
+        if isinstance(output, Tensor):
+            widest.append(output.numel())
+
+    hooks = [module.register_forward_hook(note) for module in model.modules()]
+    try:
+        call(model, each(x, lambda part: part[:1].clone()))
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return max(widest)
+
+
+def samples_together(width: int) -> int:
+    """Samples of one batch, for a network whose widest layer puts out ``width`` numbers for each."""
+    return max(16, BATCH_ELEMENTS // width)
+
+
+def batch_size(model: nn.Module, x: Any) -> int:
+    """How many samples to ask of a batch: as evaluators take at once, where copies of them are small.
+
+    The few where the network does not run on a single one.
+    """
+    try:
+        with undisturbed(parts(x)[0].device):
+            width = widest_activation(model, x)
+            return samples_together(max(width, *(part[0].numel() for part in parts(x))))
+    except Exception:  # its reason is told where the network is asked on the few
+        return SAMPLES
 
 
 def give_copies(model: nn.Module) -> None:
@@ -284,8 +336,8 @@ def each(x: Any, change: Callable[[Tensor], Any]) -> Any:
 
 def parts(x: Any) -> list[Tensor]:
     if isinstance(x, dict):
-        return list(x.values())
-    return list(x) if isinstance(x, tuple | list) else [x]
+        x = list(x.values())
+    return [part for value in x for part in parts(value)] if isinstance(x, tuple | list) else [x]
 
 
 def _clone(value: Any) -> Any:

@@ -29,6 +29,7 @@ from volume_lib.abilities import (
     Abilities,
     PerSample,
     abilities,
+    batch_size,
     call,
     each,
     few,
@@ -37,6 +38,7 @@ from volume_lib.abilities import (
     give_copies,
     on,
     outputs_of,
+    parts,
     per_sample,
     ready,
     undisturbed,
@@ -45,6 +47,9 @@ from volume_lib.errors import InputError
 
 FULL_PASS_SECONDS = 0.5
 """All samples are evaluated once, for the loss at the minimum, where that takes no longer than this."""
+REPEATS, REPEAT_SECONDS = 47, 0.1
+"""How often the loss is computed again, and after what time no more: 2 calls, 15 of a network that draws,
+are always made."""
 
 
 @dataclass(frozen=True)
@@ -98,7 +103,7 @@ def preflight(
     _runs_on(model, x_few, device, label)
     model = model.to(device)
     x_few, y_few = fitting(model, on(x_few, device), label), on(y_few, device)
-    able = abilities(model, x_few, y_few, loss, accuracy, label)
+    able = abilities(model, _batch(model, x, x_few, device), y_few, loss, accuracy, label)
     if able.copies:
         give_copies(model)
     losses = _losses(model, x_few, y_few, loss, label)
@@ -128,6 +133,14 @@ def preflight(
 # ---- the questions
 
 
+def _batch(model: nn.Module, x: Any, x_few: Any, device: torch.device | str) -> Any:
+    """As many samples as the work will take at once, on the device; at least the few."""
+    size = batch_size(model, x_few)
+    if len(parts(x)[0]) <= len(parts(x_few)[0]):
+        return x_few
+    return fitting(model, on(each(x, lambda part: part[:size]), device))
+
+
 def _runs_on(model: nn.Module, x: Any, device: torch.device | str, label: str) -> None:
     """InputError where a network runs on the CPU and not on ``device``."""
     device = torch.device(device)
@@ -151,8 +164,11 @@ def _same_twice(model: nn.Module, x: Any, y: Tensor, loss: PerSample, label: str
         before = _random_state(device)
         first = loss(outputs_of(model, x), y).double()
         draws = _random_state(device) != before
-        # what is drawn may matter rarely; without draws only memory or the clock can make a difference
-        for _ in range(15 if draws else 2):
+        # what is drawn, remembered or counted may matter rarely
+        start = time.monotonic()
+        for done in range(REPEATS):
+            if done >= (15 if draws else 2) and time.monotonic() - start > REPEAT_SECONDS:
+                break
             again = loss(outputs_of(model, x), y).double()
             difference = (again - first).abs().max().item()
             if difference > (0 if draws else 1e-5 * first.abs().max().item()):
@@ -242,7 +258,7 @@ def _mean_loss(
     with undisturbed(device):
         for a in range(0, size, step):
             part = slice(a, a + step)
-            inputs = on(each(x, lambda values, part=part: values[part]), device)
+            inputs = on(each(x, lambda values, part=part: values[part].clone()), device)
             inputs = fitting(model, inputs)
             losses = loss(call(model, inputs), on(y[part], device)).double()
             if losses.isnan().any():

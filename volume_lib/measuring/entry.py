@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from volume_lib.abilities import batch_size, changes_inputs, give_copies, widest_activation
 from volume_lib.devices import resolve_device
 from volume_lib.errors import InputError
 from volume_lib.measuring import samples
@@ -166,6 +167,8 @@ class _Given:
         inputs = None if direct else samples.lookup(x, device, budget)
         self.x = x if direct else torch.arange(len(samples.parts(x)[0]))
         self.network: nn.Module = Network(model, inputs)
+        if inputs is not None:  # copies of positions would not help
+            notes += self._copies_of_inputs(model, inputs)
         if name == "kl":
             y = self._reference(x)
         self.y, targets = _targets(y, len(self.x), device, budget)
@@ -192,22 +195,30 @@ class _Given:
         )  # fmt: skip
         self.facts["notes"] = [*self.facts["notes"], *answers.notes]
 
+    def _copies_of_inputs(self, model: nn.Module, inputs: samples.Lookup) -> list[str]:
+        """Give the model copies of what is looked up if it changes its inputs; says so."""
+
+        def first(number: int) -> Any:
+            rows = torch.arange(min(number, len(self.x)), device=self.device)
+            return samples.each(inputs.take(rows, precision(model)), torch.clone)
+
+        try:
+            few = first(2)
+            changed = changes_inputs(model, few) or changes_inputs(model, first(batch_size(model, few)))
+        except Exception:  # that it does not run is told by check_outputs, in its words
+            return []
+        if not changed:
+            return []
+        give_copies(model)
+        return ["inputs after a call: forward changes them in place, so that each call gets a copy"]
+
     def _outputs(self, part: slice, network: nn.Module | None = None) -> Any:
         with torch.no_grad():  # a copy, as a network may change what it is given
             return (network or self.network)(self.x[part].to(self.device, copy=True))
 
     def _chunks(self) -> list[slice]:
-        widest = [1]
-        hooks = [
-            module.register_forward_hook(
-                lambda _m, _i, out: widest.append(out.numel()) if isinstance(out, Tensor) else None
-            )
-            for module in self.network.modules()
-        ]
-        self._outputs(slice(0, 1))
-        for hook in hooks:
-            hook.remove()
-        step = max(1, _CHUNK_ELEMENTS // max(widest))
+        widest = widest_activation(self.network, self.x[:1].to(self.device))
+        step = max(1, _CHUNK_ELEMENTS // widest)
         return [slice(start, start + step) for start in range(0, len(self.x), step)]
 
     def _reference(self, x: Any) -> Any:

@@ -20,15 +20,13 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
-from volume_lib.abilities import doubled
+from volume_lib import abilities
+from volume_lib.abilities import doubled, samples_together
 from volume_lib.parameters import copied, unflatten
 from volume_lib.problems.base import Problem, Stacked, Stemmed
 from volume_lib.rays.losses import Evaluator, exact_convolutions
 from volume_lib.training.stacks import as_operand
 
-CHUNK_ELEMENTS = 2**21
-"""Activations (numbers) that one chunk holds at its widest layer: 8 MB, which a shared cache holds. Smaller
-chunks lose more in calls than they gain by a nearer cache."""
 LOADED_BYTES = 2**28
 """Directions with their stems are loaded up to this size, budget permitting; more gains nothing."""
 PRECISE_SAMPLES = 1024
@@ -65,7 +63,7 @@ class FastRays(Evaluator):
         thresholds: Sequence[float] = (),
     ) -> None:
         super().__init__(problem, model, x, y, sizes, scale, device, thresholds)
-        self.chunk = max(16, CHUNK_ELEMENTS // self.width)
+        self.chunk = samples_together(self.width)
         # A convolution under vmap becomes a grouped one, slower than one direction at a time.
         self.batched = self.able.together and all(len(shape) <= 2 for shape in self.shapes.values())
         small = [size for size in self.sizes if size <= PRECISE_SAMPLES]
@@ -172,7 +170,7 @@ class FastRays(Evaluator):
         """How many directions go through the model in one call; more than one only if in one chunk."""
         if not self.batched or samples > self.chunk:
             return 1
-        return max(1, CHUNK_ELEMENTS // max(samples * self.width, parameters))
+        return max(1, abilities.BATCH_ELEMENTS // max(samples * self.width, parameters))
 
     @torch.no_grad()
     def __call__(

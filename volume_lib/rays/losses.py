@@ -19,7 +19,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from volume_lib.abilities import abilities, doubled, fitting, give_copies, ready
+from volume_lib.abilities import (
+    abilities,
+    doubled,
+    fitting,
+    give_copies,
+    ready,
+    samples_together,
+    widest_activation,
+)
 from volume_lib.parameters import flatten, moved_shapes, place
 from volume_lib.problems.base import Problem
 
@@ -109,8 +117,40 @@ class Evaluator:
             raise ValueError(f"scale has shape {tuple(scale.shape)}; the model moves {len(self.theta)}")
         self.device = self.theta.device
         self.num_rows = 0
-        self.width = _widest_activation(self.model, self.x)
+        self.width = widest_activation(self.model, self.x)
+        self._versions = _versions(self.x, self.y)
         self.samples_evaluated = 0  # rows × samples over all calls: the benchmarks' count of work
+
+    @torch.no_grad()
+    def _full_passes(
+        self, delta: Tensor, coefficient: float, landscape: int, stride: int, chunk: int
+    ) -> list[Tensor]:
+        """Per-sample losses and accuracies ``(m,)`` at ``θ + c·delta``, ``delta`` (n,)."""
+        x, y = (values[: self.sizes[landscape] : stride] for values in (self.x, self.y))
+        place(self.model, self.theta + float(coefficient) * delta, self.shapes)
+        with exact_convolutions(self.device):
+            results = [
+                self._per_sample(self.model(part_x), part_y)
+                for part_x, part_y in zip(x.split(chunk), y.split(chunk), strict=True)
+            ]
+        self.samples_evaluated += len(y)
+        return [torch.cat(parts) for parts in zip(*results, strict=True)]
+
+    @torch.no_grad()
+    def mean_losses(self, direction: Tensor, coefficient: float) -> np.ndarray:
+        """Mean losses ``(K,)`` in all landscapes on the ray of ``direction`` (n,), unscaled, by full passes.
+
+        It takes no short cut: what an evaluator gave can be compared with it.
+        """
+        delta = direction.to(self.theta) * self.scale
+        last = len(self.sizes) - 1
+        losses, _ = self._full_passes(delta, coefficient, last, 1, samples_together(self.width))
+        place(self.model, self.theta, self.shapes)
+        return self._means(losses[None], last, 1)[0]
+
+    def changed_inputs(self) -> bool:
+        """Whether the samples were written to since this evaluator was made."""
+        return self._versions != _versions(self.x, self.y)
 
     def _means(self, values: Tensor, landscape: int, stride: int) -> np.ndarray:
         """Means of per-sample values ``(R, m)`` over the landscapes up to one: ``(R, landscape + 1)``."""
@@ -148,16 +188,12 @@ class PlainRays(Evaluator):
         precise: bool = False,
     ) -> tuple[np.ndarray, np.ndarray]:
         """Mean losses and accuracies: see :class:`Rays`."""
-        x, y = (values[: self.sizes[landscape] : stride] for values in (self.x, self.y))
         chunk = max(1, PLAIN_ELEMENTS // self.width)
-        results = []
-        with exact_convolutions(self.device):
-            for row, c in zip(rows, coefficients, strict=True):
-                place(self.model, self.theta + float(c) * self._deltas[row], self.shapes)
-                for part_x, part_y in zip(x.split(chunk), y.split(chunk), strict=True):
-                    results.append(self._per_sample(self.model(part_x), part_y))
-        losses, corrects = (torch.cat(parts).view(len(rows), -1) for parts in zip(*results, strict=True))
-        self.samples_evaluated += losses.numel()
+        results = [
+            self._full_passes(self._deltas[row], c, landscape, stride, chunk)
+            for row, c in zip(rows, coefficients, strict=True)
+        ]
+        losses, corrects = (torch.stack(parts) for parts in zip(*results, strict=True))
         return self._means(losses, landscape, stride), self._means(corrects, landscape, stride)
 
 
@@ -168,17 +204,6 @@ def exact_convolutions(device: torch.device) -> AbstractContextManager:
     return torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
 
 
-def _widest_activation(model: nn.Module, x: Tensor) -> int:
-    """Numbers that the widest layer puts out for one sample."""
-    widest = [1]
-
-    def note(_module: nn.Module, _inputs: object, output: object) -> None:
-        if isinstance(output, Tensor):
-            widest.append(output.numel())
-
-    hooks = [module.register_forward_hook(note) for module in model.modules()]
-    with torch.no_grad():
-        model(x[:1])
-    for hook in hooks:
-        hook.remove()
-    return max(widest)
+def _versions(*tensors: Tensor) -> list[int]:
+    """How often each was written to, as torch counts it; tensors of inference mode are not counted."""
+    return [0 if tensor.is_inference() else tensor._version for tensor in tensors]

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from volume_lib import storage
+from volume_lib.errors import InputError
 from volume_lib.progress import Bar
 from volume_lib.rays.directions import draw_batch, norms
 from volume_lib.rays.fast import FastRays
@@ -23,6 +24,7 @@ from volume_lib.search.crossings import Crossing
 from volume_lib.search.points import Packed, Points, Target, bracket
 from volume_lib.search.prediction import History
 from volume_lib.storage import Partial
+from volume_lib.sweep.recheck import check_again, chosen
 from volume_lib.sweep.settings import SweepSettings
 
 FIRST_BATCH, LARGEST_BATCH = 8, 256
@@ -77,13 +79,19 @@ class Walked:
         for row, ray in enumerate(first):
             yield self._again[k].get(row, ray)
 
+    def some(self, rows: Sequence[int]) -> dict[int, list[np.ndarray]]:
+        """Of some rays what :meth:`rays` gives, in each landscape."""
+        found: dict[int, list[np.ndarray]] = {row: [] for row in rows}
+        for k in range(len(self._packed)):
+            for row, ray in enumerate(self.rays(k)):
+                if row in found:
+                    found[row].append(ray)
+        return found
+
     def points(self, rows: np.ndarray) -> list[Points]:
         """The points of some rays, one :class:`Points` for each landscape."""
-        wanted = set(rows.tolist())
-        return [
-            Points.of_rays([ray for row, ray in enumerate(self.rays(k)) if row in wanted])
-            for k in range(len(self._packed))
-        ]
+        some = self.some(rows.tolist()).values()
+        return [Points.of_rays(own) for own in zip(*some, strict=True)]
 
     def unfinished(self, search: Crossing, n: int) -> np.ndarray:
         """Which brackets are to be narrower, ``(K, T, D)``; see :mod:`volume_lib.search.carriers`."""
@@ -148,11 +156,32 @@ class _Walk:
 
     def run(self) -> Walked:
         self._resume()
+        if self.walked.done:
+            self._compare([0])
         while self.walked.done < len(self.settings.seeds):
+            first = not self.walked.done
             self._next()
+            if first:
+                self._compare([0])
         self._refine()
         self._recall()
+        self._compare(chosen(self.walked.done))
         return self.walked
+
+    def _compare(self, rows: list[int]) -> None:
+        """Compute losses of walked rays again, one at the minimum; where one differs, nothing is kept."""
+        largest = max((target.value for target in self.targets if target.kind == "loss"), default=0.0)
+        walked = self.walked.some(rows)
+        try:
+            for number, row in enumerate(rows):
+                seed = self.settings.seeds[row]
+                check_again(self.rays, seed, walked[row], largest)
+                if number == len(rows) - 1:
+                    check_again(self.rays, seed, walked[row], largest, at_zero=True)
+        except InputError:
+            if self.keep is not None:
+                storage.remove_partials(self.keep.folder)
+            raise
 
     def _next(self) -> None:
         """Walk the next directions."""

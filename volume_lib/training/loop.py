@@ -291,7 +291,8 @@ class Fit:
         stack = self.stack if len(rows) == len(self.trainees) else self.stack.keep(torch.tensor(rows))
         sums = torch.zeros(2, len(rows), dtype=torch.float64, device=self.device)
         for xs, ys in zip(x.split(EVALUATION_BATCH), y.split(EVALUATION_BATCH), strict=True):
-            outputs = stack.outputs(xs.expand(len(rows), *xs.shape)).flatten(0, 1)
+            # a copy: a network that changes its inputs would change the samples
+            outputs = stack.outputs(xs.clone().expand(len(rows), *xs.shape)).flatten(0, 1)
             targets = ys.expand(len(rows), *ys.shape).flatten(0, 1)
             for total, values in zip(sums, (self.problem.per_sample_loss, self.problem.correct), strict=True):
                 total += values(outputs, targets).view(len(rows), len(xs)).sum(1, dtype=torch.float64)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from volume_lib.abilities import few, first_line, fitting, give_copies, undisturbed
+from volume_lib.abilities import changes_inputs, few, first_line, fitting, give_copies, undisturbed
 from volume_lib.errors import InputError
 from volume_lib.preflight import preflight
 from volume_lib.problems.base import Problem
@@ -41,7 +41,7 @@ def check_training(
     build: Callable[[], nn.Module],
     x: Tensor,
     y: Tensor,
-    smallest_batch: int,
+    batches: tuple[int, int],
     device: torch.device,
     name: str = "",
 ) -> Mode:
@@ -50,7 +50,7 @@ def check_training(
     Args:
         build: gives the network as its seed makes it, on the CPU.
         x, y: training samples (N, …).
-        smallest_batch: samples in the smallest batch that the training will meet.
+        batches: samples in the smallest and in the largest batch that the training will meet.
         name: of the model, for messages.
 
     Raises:
@@ -67,10 +67,14 @@ def check_training(
         seconds=0,
         name=name,
     )
-    copies = found.abilities.copies
+    model = model.to(device)
+    with undisturbed(device):
+        most = fitting(model, x[: batches[1]].to(device))
+        copies = found.abilities.copies or changes_inputs(model.eval(), most)
     if copies:
         give_copies(model)
-    x, y = fitting(model.to(device), few(x).to(device)), few(y).to(device)
+    x, y = fitting(model, few(x).to(device)), few(y).to(device)
+    smallest_batch = batches[0]
     with undisturbed(device, 0):
         stack = Stack.of([model.to(device)])
         modal = _is_modal(stack, x, y, problem, name)

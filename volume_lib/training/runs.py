@@ -229,17 +229,18 @@ class _Work:
             tick.flush()
 
     def _check(self, x: Tensor, y: Tensor) -> Mode:
-        """The preflight of every kind of network to be trained, on the smallest batch that it will meet."""
+        """The preflight of every kind of network to be trained, on the smallest and the largest batch."""
         modes = {}
         for trainee in self.trainees:
             wanted = self._wanted(trainee)
             rest = trainee.size % trainee.batch_size if trainee.steps > 1 else trainee.size
             smallest = rest or trainee.batch_size
-            key = repr((wanted.identity["model_class"], wanted.identity["model_kwargs"], smallest))
+            batches = smallest, min(trainee.batch_size, trainee.size)
+            key = repr((wanted.identity["model_class"], wanted.identity["model_kwargs"], batches))
             if key not in modes:
                 own = slice(trainee.start, trainee.start + trainee.size)
                 modes[key] = check_training(
-                    self.plan.problem, lambda wanted=wanted: self._build(wanted), x[own], y[own], smallest,
+                    self.plan.problem, lambda wanted=wanted: self._build(wanted), x[own], y[own], batches,
                     self.device, trainee.name,
                 )  # fmt: skip
         found = list(modes.values())
