@@ -7,6 +7,7 @@ import json
 import math
 import os
 import re
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -489,6 +490,43 @@ def test_status_says_shipped_and_done_with_warnings(tmp_path):
     told = batch.status(tmp_path)
     assert "with warnings" in str(told) and "warning: model_0_data_0 train: look here" in str(told)
     assert "shipped" in str(told) and "shipped" in told._repr_html_()
+
+
+SWISS_ROLL = Path(__file__).parents[1] / "experiments" / "low_data" / "swiss_roll"
+
+
+def test_models_and_rays_that_are_not_shipped_are_not_pending(tmp_path):
+    run = SWISS_ROLL / "model_0_data_10"
+    shutil.copytree(SWISS_ROLL / "analysis", tmp_path / "analysis")
+    shutil.copytree(run, tmp_path / run.name)
+    settings = (SWISS_ROLL / "experiment.yaml").read_text()
+    (tmp_path / "experiment.yaml").write_text(settings)
+    (told,) = batch.status(tmp_path).experiments
+    assert {verdict.state for verdict in told.verdicts[run.name].values()} == {"shipped"}
+    assert {verdict.state for verdict in told.verdicts["model_1_data_11"].values()} == {"pending"}
+    # of the curves alone, the sweep is not told to have been
+    for path in (tmp_path / run.name).glob("data_*"):
+        shutil.rmtree(path)
+    (told,) = batch.status(tmp_path).experiments
+    found = {step: verdict.state for step, verdict in told.verdicts[run.name].items()}
+    assert found == dict(
+        train="shipped", perturb="pending", volume="pending", cutoff="shipped", accuracy="shipped"
+    )
+
+
+def test_a_run_says_first_what_it_replaces(tmp_path):
+    job = first_job(tmp_path, "train", "open('models_and_data/dataset.pt', 'wb').write(b'1')")
+    jobs = steps.jobs_of(job.experiment, job.run)
+    assert belongings.replaced_line(jobs) == ""
+    results = job.folder / "data_0" / "loss_0.1" / "results.json"
+    results.parent.mkdir(parents=True)
+    results.write_text("{}")
+    theirs = belongings.replaced_line(jobs)
+    assert "in 1 folder: files of volume 1" in theirs and "stay in .replaced/" in theirs
+    (job.folder / "models_and_data").mkdir(exist_ok=True)
+    assert runner.run_step(job, ONE).state == "done", runner.run_step(job, ONE)
+    assert belongings.replaced_line([job]) == ""
+    assert belongings.replaced_line([job], force=True).endswith("in 1 folder: files of train 2")
 
 
 def call(*words) -> tuple[int, str]:

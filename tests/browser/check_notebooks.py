@@ -94,6 +94,7 @@ def test_the_workflow_by_hand(lab):
         "landscape_animation",
         "decision_boundaries",
         "analytic_check",
+        "scale_invariance",
     ],
 )
 def test_pictures_on_a_fresh_clone(lab, name):

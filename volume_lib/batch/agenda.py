@@ -21,8 +21,13 @@ class Agenda:
     skipped: list[StepResult] = field(default_factory=list)
 
     @property
+    def jobs(self) -> list[Job]:
+        """All of them, each run's in order, the analysis last."""
+        return [job for chain in self.chains for job in chain] + ([self.analysis] if self.analysis else [])
+
+    @property
     def todo(self) -> int:
-        return sum(map(len, self.chains)) + (self.analysis is not None)
+        return len(self.jobs)
 
     @property
     def parts(self) -> int:

@@ -13,7 +13,8 @@ from typing import Any, NamedTuple
 
 from volume_lib import storage
 from volume_lib.batch.asked import wanted_models
-from volume_lib.batch.steps import FileStates, Job, file_states, same_files, what_changed
+from volume_lib.batch.notebooks import KEY, read_notebook
+from volume_lib.batch.steps import FileStates, Job, file_states, judge, same_files, what_changed
 from volume_lib.errors import InputError
 from volume_lib.experiment.differences import dataset_difference, model_difference
 from volume_lib.storage.peek import peek_torch
@@ -68,6 +69,36 @@ def placement(
     leaving = _leaving(job, record, notebook, force, data)
     ours = [path for path in ours if path in data_files and leaving(path)]
     return Placement(foreign, ours, [path for path in changed if path in data_files])
+
+
+def replaced_line(jobs: list[Job], force: bool = False, data: str = "") -> str:
+    """One line on the files that a run of ``jobs``, each run's in order, replaces; empty without any."""
+    counts: dict[str, int] = {}
+    runs, kept = set(), False
+    redone: set[tuple] = set()
+    for job in jobs:
+        after = any((need.run, need.step) in redone for need in job.needs)
+        if not after and not force and judge(job, data).state == "done":
+            continue
+        redone.add((job.run, job.step))
+        notebook = read_notebook(job.notebook) or {"metadata": {}}
+        record = notebook["metadata"].get(KEY, {})
+        if "state" not in record:
+            paths = [] if job.step == "train" else files_of(job)  # a training replaces nobody else's models
+            kept = kept or bool(paths)
+        elif after:
+            paths = files_of(job)
+        else:
+            found = placement(job, record, notebook, force, data)
+            paths = [*found.ours, *found.changed]
+        if paths:
+            counts[job.step] = counts.get(job.step, 0) + len(paths)
+            runs.add(job.folder.name)
+    if not counts:
+        return ""
+    files = ", ".join(f"{step} {number}" for step, number in counts.items())
+    told = f"replaced as steps are done, in {len(runs)} folder{'s' * (len(runs) > 1)}: files of {files}"
+    return f"{told}; data that no run here wrote stay in {REPLACED}/" if kept else told
 
 
 def _leaving(job: Job, record: dict[str, Any], notebook: dict[str, Any], force: bool, data: str) -> Any:

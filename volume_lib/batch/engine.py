@@ -12,6 +12,7 @@ import math
 import os
 import queue
 import signal
+import sys
 import threading
 import time
 import uuid
@@ -19,8 +20,11 @@ from collections.abc import Hashable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+from tqdm import tqdm
+
 from volume_lib.batch import worker
 from volume_lib.batch.agenda import Task, choose_runs, make_agenda, tasks_of
+from volume_lib.batch.belongings import replaced_line
 from volume_lib.batch.check import check_against_data
 from volume_lib.batch.cluster import connected, default_workers
 from volume_lib.batch.data import loaded_data_digest
@@ -81,6 +85,8 @@ def run(
     try:
         with lock(experiment.folder, what), _interruptions() as asked:
             check_against_data(experiment)
+            if line := replaced_line(agenda.jobs, force, data):
+                tqdm.write(line, file=sys.stderr)
             wanted = workers or default_workers(agenda.parts)
             with connected(scheduler, wanted, experiment) as (client, shares):
                 tasks = tasks_of(agenda)

@@ -201,8 +201,9 @@ def unchanged(recorded: FileStates, folder: Path) -> bool:
 
 @dataclass(frozen=True)
 class Verdict:
-    """``state``: done, failed, running, interrupted, pending or shipped (files that no run here wrote);
-    ``reason``: why it is not done; ``warnings``: what to know though it is."""
+    """``state``: done, failed, running, interrupted, pending or shipped (no run here wrote its files, or
+    those made from them, which came alone); ``reason``: why it is not done; ``warnings``: what to know though
+    it is."""
 
     state: str
     reason: str = ""
@@ -220,6 +221,10 @@ def judge(job: Job, data: str = "") -> Verdict:
     if notebook is None or "state" not in record:
         if job.outputs():
             return Verdict("shipped", "its files are there, and no run in this folder wrote them")
+        if _is_shipped(job):
+            return Verdict(
+                "shipped", "its own files are not here; what was made from them is, and no run here made it"
+            )
         return Verdict("pending", "never run" if notebook else "not made yet")
     if changed := what_changed(job, record, notebook, data):
         return Verdict("pending", changed)
@@ -235,6 +240,18 @@ def judge(job: Job, data: str = "") -> Verdict:
     seconds = papermill.get("duration") if isinstance(papermill, dict) else None
     seconds = float(seconds) if isinstance(seconds, int | float) else None
     return Verdict("done", seconds=seconds, warnings=tuple(map(str, record.get("warnings", ()))))
+
+
+def _is_shipped(job: Job) -> bool:
+    """Whether nobody ran the job here and its files are there, or those of a later step that nobody ran
+    here: results are shipped without the models and rays that they come from, which are large."""
+    notebook = read_notebook(job.notebook)
+    if notebook and "state" in notebook["metadata"].get(KEY, {}):
+        return False
+    if job.outputs():
+        return True
+    later = jobs_of(job.experiment, job.run) if job.run else []
+    return any(job.step in NEEDS[other.step] and _is_shipped(other) for other in later)
 
 
 def what_changed(job: Job, record: dict[str, Any], notebook: dict[str, Any], data: str = "") -> str:
