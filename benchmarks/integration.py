@@ -19,13 +19,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from volume_lib import storage, volume
+from volume_lib import measure
 from volume_lib.devices import processor_name
-from volume_lib.integration import integrate
 from volume_lib.problems import get_problem
 from volume_lib.problems.splits import make_dataset
 from volume_lib.rays.reference import fresh_models
-from volume_lib.sweep.run import run_sweep
 from volume_lib.training.runs import train_models
 from volume_lib.validation import Coverage, Region, ball, classifier, cover, flat_bowl, spiky_star, two_balls
 
@@ -110,22 +108,20 @@ def networks(
             problem, dataset, folder=cache / name, model=case["model"], model_seed=0, **case["training"]
         )
         (trained,) = [one for one in models if one.value == case["minimum"]]
-        (path,) = run_sweep(
-            problem, [trained], dataset, cache / name, num_directions=500, loss_thresholds=[0.1],
-            landscape_levels=[case["level"]], device="cpu",
-        )  # fmt: skip
-        sweep = storage.load_sweep(path)
-        rays = volume.ray_mass(sweep, volume.threshold_radii(sweep, 0.1).crossing).log_mass
         x, y = dataset.upto(case["level"])
+        volume = measure(trained.model, x, y, loss=problem.per_sample_loss, directions=500, device="cpu")
         for region in regions:
-            mass = integrate(
-                trained.model, x, y, loss=problem.per_sample_loss, threshold=0.1, region=region,
-                minutes=minutes, chains=chains, build=fresh_models(problem, trained), rays=rays, device="cpu",
-            )  # fmt: skip
+            mass = volume.integrate(
+                region=region,
+                minutes=minutes,
+                chains=chains,
+                build=fresh_models(problem, trained),
+                device="cpu",
+            )
             low, high = mass.interval
             yield (
                 f"{name} +{trained.value:,} in +{case['level']:,}", f"{mass.num_params:,}", region,
-                f"{rays:,.0f}", f"{mass.forward:,.0f} ± {mass.forward_error:.0f}",
+                f"{mass.rays:,.0f}", f"{mass.forward:,.0f} ± {mass.forward_error:.0f}",
                 f"{mass.backward:,.0f} ± {mass.backward_error:.0f}", f"{mass.gap:,.0f}",
                 f"{low:,.0f} … {high:,.0f}", "yes" if mass.converged else "no", f"{mass.visible_share:.0%}",
                 f"{mass.gradients:,}", f"{mass.seconds:.0f}",

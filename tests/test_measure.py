@@ -553,6 +553,34 @@ def test_integrate_measures_the_same_region_and_files_keep_it(tmp_path):
     assert Volume.load(tmp_path).mass is None
 
 
+def test_rays_that_are_long_cross_where_they_may():
+    model = nn.Linear(1, 1, bias=False)
+    nn.init.zeros_(model.weight)
+    x, y = torch.ones(1, 1), torch.zeros(1, 1)  # loss w²: up to 4 for |w| ≤ 2, whatever the direction
+    options = {"loss": "mse", "threshold": 4.0, "directions": 20, "scaling": "none", "progress": False}
+    short = measure(model, x, y, **options, max_coefficient=3.0)
+    assert 0 < short.num_censored < 20
+    long = measure(model, x, y, **options, max_coefficient=1e6)
+    assert long.radii.radius == pytest.approx(np.full(20, 2.0), rel=2e-6)
+    with pytest.raises(InputError, match="max_coefficient"):
+        measure(model, x, y, **options, max_coefficient=0.0)
+
+
+def test_integrate_with_build_sets_rays_under_the_same_widths():
+    def build():
+        fresh = nn.Linear(1, 1, bias=False)
+        nn.init.constant_(fresh.weight, 3.0)
+        return fresh
+
+    x, y = torch.ones(1, 1), torch.zeros(1, 1)
+    model = nn.Linear(1, 1, bias=False)
+    nn.init.zeros_(model.weight)
+    volume = measure(model, x, y, loss="mse", threshold=4.0, directions=4, scaling="none", progress=False)
+    mass = volume.integrate(build=build, gradients=500, progress=False)
+    exact = math.log(math.erf(2 / 3 / math.sqrt(2)))  # |w| ≤ 2 of N(0, 3²)
+    assert mass.rays == pytest.approx(exact, abs=1e-5)
+
+
 def _every_entry_of_its_record_is_checked(path):
     kept = path.read_text()
     whole = json.loads(kept)

@@ -53,6 +53,7 @@ def measure(
     acc_threshold: float | None = None,
     scaling: str = "filter",
     seed: int = 0,
+    max_coefficient: float | None = None,
     xrtol_rest: float | None = None,
     device: str = "auto",
     memory_budget: float | None = None,
@@ -81,6 +82,8 @@ def measure(
         accuracy: ``"auto"`` (what goes with the loss) or a function ``(outputs, y) → (N,)``, 0 to 1.
         acc_threshold: also measure the region in which the accuracy stays at this or above.
         scaling: ``"filter"``, ``"none"`` or ``"curvature"`` (see :mod:`volume_lib.rays.scaling`).
+        max_coefficient: how far along a ray to look, default 1,000; a direction that has not crossed by then
+            is censored, and the volume a lower bound.
         xrtol_rest: how precise the radii of directions are that no estimate can depend on; default a
             relative 1e-3; 1e-6 solves all alike (:mod:`volume_lib.search.carriers`).
         device: ``"auto"`` (a GPU if there is one), ``"cpu"``, ``"cuda"`` …
@@ -117,7 +120,8 @@ def measure(
         def settings(loss_thresholds: Sequence[float]) -> SweepSettings:
             asked = PerturbSettings.checked(
                 num_directions=directions, loss_thresholds=list(loss_thresholds), acc_threshold=acc_threshold,
-                scaling=scaling, perturbation_seed=seed, xrtol_rest=xrtol_rest,
+                scaling=scaling, perturbation_seed=seed, max_coefficient=max_coefficient,
+                xrtol_rest=xrtol_rest,
             )  # fmt: skip
             return SweepSettings.of(asked)
 

@@ -6,13 +6,14 @@ import html
 import math
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from volume_lib import storage
 from volume_lib.errors import InputError
 from volume_lib.parameters import frozen_names, moved_names
+from volume_lib.rays.reference import init_widths
 from volume_lib.records import ADDITIONAL, Sweep
 from volume_lib.volume.estimate import Radii, estimate_volumes, log_volume, threshold_radii
 from volume_lib.volume.mass import RayMass, ray_mass
@@ -206,7 +207,10 @@ class Volume:
         source, size = self.source, self.landscape
         reference = options.get("reference", "init")
         if self.sweep is not None and isinstance(reference, str | float | int):
-            by_rays = ray_mass(self.sweep, self.radii.crossing, reference).log_mass
+            sweep = self.sweep
+            if (build := options.get("build")) is not None:  # both numbers under the same reference
+                sweep = replace(sweep, init_widths=init_widths(source.network, build))
+            by_rays = ray_mass(sweep, self.radii.crossing, reference).log_mass
             options = {"rays": None if math.isnan(by_rays) else by_rays} | options
         self.mass = integrate(
             source.network, source.x[:size], source.y[:size], loss=source.problem.per_sample_loss,

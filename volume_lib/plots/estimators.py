@@ -14,7 +14,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter, NullLo
 from volume_lib.plots import style
 
 if TYPE_CHECKING:
-    from volume_lib.validation.convergence import Convergence
+    from volume_lib.validation.record import Convergence
 
 LOOKS = {
     "none": {"color": style.PALETTE[1], "marker": "o", "ls": "-", "ms": 5.0, "mfc": "none"},

@@ -8,6 +8,7 @@ __getattr__, __all__ = lazy(
         "bodies": "Body box cross_polytope ellipsoid log_spectrum quadratic_bowl tilted_bowl",
         "coverage": "Coverage cover coverage_table",
         "masses": "Region ball classifier flat_bowl spiky_star two_balls",
-        "convergence": "Convergence converge",
+        "convergence": "converge",
+        "record": "Convergence",
     },
 )

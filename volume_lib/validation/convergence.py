@@ -1,39 +1,20 @@
 """How an estimate converges with the number of directions, on bodies whose volume is known.
 
-Every body is swept once, along the path of a network (``run_sweep``, its file, ``estimate_volumes``); smaller
-numbers of directions are the first ones of that sweep.
+Every body is measured once, as a network is; smaller numbers of directions are the first ones of that sweep.
 """
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
-from volume_lib import storage, volume
 from volume_lib.errors import InputError
-from volume_lib.sweep.run import run_sweep
+from volume_lib.measuring import measure
 from volume_lib.validation.bodies import Body
-
-
-@dataclass(frozen=True)
-class Convergence:
-    """Estimates of one body's log volume in one scaling, in nats, against the number of directions.
-
-    ``directions`` (K,) increasing; ``estimate``, ``low``, ``high`` (the 95 % interval) and ``effective``
-    (effective directions), all (K,); ``exact``: the body's true log volume; ``n``: its dimension.
-    """
-
-    scaling: str
-    n: int
-    exact: float
-    directions: np.ndarray
-    estimate: np.ndarray
-    low: np.ndarray
-    high: np.ndarray
-    effective: np.ndarray
+from volume_lib.validation.record import Convergence
+from volume_lib.volume import estimate_volumes
 
 
 def converge(
@@ -55,17 +36,17 @@ def converge(
     if not counts or counts[0] < 1:
         raise InputError(f"directions must be whole numbers from 1, not {list(directions)}")
     counts = [count for count in counts if count == counts[0] or count * body.n <= largest_draw]
-    with tempfile.TemporaryDirectory() as folder:
-        (path,) = run_sweep(
-            body, [body.minimum()], body.dataset(), folder, num_directions=counts[-1],
-            loss_thresholds=[threshold], scaling=scaling, perturbation_seed=perturbation_seed, device="cpu",
-            max_coefficient=1e6,  # in two dimensions some directions are very short
-        )  # fmt: skip
-        sweep = storage.load_sweep(path)
+    data = body.load()
+    sweep = measure(
+        body.minimum().model, data.x_train, data.y_train, loss=body.per_sample_loss, threshold=threshold,
+        directions=counts[-1], scaling=scaling, seed=perturbation_seed, device="cpu", progress=False,
+        max_coefficient=1e6,  # in two dimensions some directions are very short
+    ).sweep  # fmt: skip
+    assert sweep is not None
     columns = []
     for count in counts:
         first = replace(sweep, wiggle_results=sweep.wiggle_results[:count])
-        found = volume.estimate_volumes([first], threshold, subset_sizes=[1])
+        found = estimate_volumes([first], threshold, subset_sizes=[1])
         value, (low, high) = found["log_volume_values"][0], found["log_exp_r_n_ci"][0]
         to_volume = value - found["log_exp_r_n_values"][0]
         columns.append((value, low + to_volume, high + to_volume, found["effective_directions"][0]))
