@@ -25,7 +25,8 @@ from volume_lib import storage
 from volume_lib.errors import InputError
 from volume_lib.records import Dataset, Sweep, TrainedModel
 from volume_lib.storage.archives import Refused
-from volume_lib.storage.pickles import Machine, RefusedName
+from volume_lib.storage.arrays import array_names
+from volume_lib.storage.pickles import Machine, Maker, RefusedName
 from volume_lib.storage.readers import load_npz
 from volume_lib.storage.results import _from_json, _to_json
 from volume_lib.storage.tensors import names_in_arrays, tensor_names
@@ -543,3 +544,38 @@ def test_leftovers_of_killed_writers_go(tmp_path):
     users.write_text("mine")
     assert storage.remove_temporary_files(tmp_path) == [left]
     assert users.exists() and not left.exists()
+
+
+def test_arrays_read_at_once_are_those_read_step_by_step():
+    """Values, memo and limits: numpy's usual steps for a vector are taken together, or one by one."""
+
+    def plain(value):
+        if isinstance(value, np.ndarray):
+            return value.dtype.str, value.shape, value.tobytes()
+        if isinstance(value, dict):
+            return {key: plain(entry) for key, entry in value.items()}
+        return [plain(entry) for entry in value] if isinstance(value, list) else value
+
+    rng = np.random.default_rng(0)
+    vectors = [rng.random(n) for n in (1, 3, 40, 300, 70_000)]
+    shared = [vectors[1], {"again": vectors[1], "same": vectors[1][:0]}]
+    others = [np.arange(3), rng.random((2, 3)), rng.random(4).astype(">f8"), rng.random(5).astype("f4")]
+    rays = [{"loss": rng.random(n), "accs": rng.random(n), "seed": n} for n in range(1, 60)]
+    for protocol in (2, 3, 4, 5):
+        data = pickle.dumps([*vectors, shared, *others, rays], protocol)
+        quick, slow = array_names(), array_names()
+        for maker in slow.values():
+            if isinstance(maker, Maker):
+                maker.shortcut = None
+        one, two = (Machine(data, names) for names in (quick, slow))
+        a, b = one.load(), two.load()
+        assert plain(a) == plain(b) == plain(pickle.loads(data))
+        assert one.containers == two.containers and one.memo.keys() == two.memo.keys()
+        assert all(array.flags.writeable for array in a[:5])
+
+
+def test_an_array_of_other_bytes_than_its_shape_says_is_refused_at_once_too():
+    good = pickle.dumps([np.arange(3.0), np.arange(4.0)], 4)
+    at = good.rindex(b"K\x04")
+    with pytest.raises(ValueError, match="more or fewer bytes"):
+        Machine(good[:at] + b"K\x05" + good[at + 2 :], array_names()).load()

@@ -34,12 +34,16 @@ class RefusedName(Refused):
 
 
 class Maker:
-    """What a name in a pickle stands for: a function of ours. No ``__dict__``: there is nothing to set."""
+    """What a name in a pickle stands for: a function of ours. No ``__dict__``: there is nothing to set.
 
-    __slots__ = ("make",)
+    ``shortcut(machine)``: takes the steps that usually follow the name all at once, and says whether it did;
+    else nothing has changed.
+    """
 
-    def __init__(self, make: Callable[..., Any]) -> None:
-        self.make = make
+    __slots__ = ("make", "shortcut")
+
+    def __init__(self, make: Callable[..., Any], shortcut: Callable[[Machine], bool] | None = None) -> None:
+        self.make, self.shortcut = make, shortcut
 
 
 class Marker:
@@ -139,10 +143,13 @@ class Machine:
         items, self.stack = self.stack, self.marks.pop()
         return items
 
-    def counted(self, container: Any) -> Any:
-        self.containers -= 1
+    def count(self, containers: int) -> None:
+        self.containers -= containers
         if self.containers < 0:
             raise Refused("its pickle builds more lists and dictionaries than its size allows")
+
+    def counted(self, container: Any) -> Any:
+        self.count(1)
         return container
 
     def named(self, module: str, name: str) -> Any:
@@ -285,13 +292,21 @@ def _put(size: int) -> Callable[[Machine], None]:
 
 
 def _memoize(machine: Machine) -> None:
-    machine.memo[len(machine.memo)] = machine.stack[-1]
+    memo = machine.memo
+    memo[len(memo)] = machine.stack[-1]
 
 
 def _get(size: int) -> Callable[[Machine], None]:
     def step(machine: Machine) -> None:
-        value = machine.memo[machine.number(size)]
-        machine.stack.append(_finished(value) if type(value) is Pending else value)
+        if size == 1:
+            value = machine.memo[machine.data[machine.at]]
+            machine.at += 1
+        else:
+            value = machine.memo[machine.number(size)]
+        kind = type(value)
+        if kind is Maker and value.shortcut is not None and value.shortcut(machine):
+            return
+        machine.stack.append(_finished(value) if kind is Pending else value)
 
     return step
 
