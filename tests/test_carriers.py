@@ -8,6 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from volume_lib.search.carriers import LARGEST, carriers, needs_all
+from volume_lib.search.crossings import Crossing
+from volume_lib.search.points import Target, bracket
+from volume_lib.search.prediction import History
 from volume_lib.volume import diagnostics
 
 XRTOL, REST = 1e-6, 1e-3
@@ -61,6 +64,50 @@ def test_nothing_that_is_left_out_matters(drawn, n):
     assert effective == pytest.approx(all_effective, rel=1e-9)
     top = np.argsort(-fine, kind="stable")[:LARGEST]
     np.testing.assert_array_equal(np.argsort(-mixed, kind="stable")[:LARGEST], top)
+
+
+class RadialRays:
+    """Losses known in closed form: ray ``d`` meets ``level`` at ``radii[k, d]·level^(1/power)``."""
+
+    sizes = (10, 20)
+
+    def __init__(self, radii, power):
+        self.radii, self.power, self.num_rows = radii, power, radii.shape[1]
+
+    def load(self, directions):
+        """All rays are loaded."""
+
+    def has_precise(self, landscape):
+        return False
+
+    def __call__(self, rows, coefficients, landscape, stride=1, precise=False):
+        losses = (coefficients / self.radii[: landscape + 1, rows]).T ** self.power
+        return losses, np.ones_like(losses)
+
+
+@given(spreads(), st.sampled_from([2, 18, 100, 4353, 10**6]), st.sampled_from([0.5, 2.0, 6.0]))
+@settings(max_examples=25, deadline=None)
+def test_a_search_gives_the_numbers_of_the_exact_radii(drawn, n, power):
+    """Mean, interval and largest radii of every landscape and threshold to the precision of refined rays."""
+    radii, generator = drawn
+    radii = np.stack([radii, radii * np.exp(0.01 * generator.standard_normal(len(radii)))])[:, :200]
+    rays, targets, history = RadialRays(radii, power), [Target(1.0), Target(0.3)], History()
+    search = Crossing().suited(rays.num_rows, n)
+    points = search.trace(rays, targets, history)
+    everyone, norms = np.arange(rays.num_rows), np.ones(rays.num_rows)
+    while True:
+        ends = np.array([[bracket(own, everyone, target) for target in targets] for own in points])
+        wanted = np.array([[search.unfinished(*pair, norms, n) for pair in own] for own in ends])
+        if not wanted.any():
+            break
+        search.refine(rays, points, targets, history, wanted)
+    for k, t in np.ndindex(2, 2):
+        exact = np.minimum(radii[k] * targets[t].value ** (1 / power), search.max_coefficient)
+        ours = np.minimum(ends[k, t, 1], search.max_coefficient)
+        np.testing.assert_allclose(ours, exact, rtol=1.001 * REST)
+        np.testing.assert_allclose(np.sort(ours)[-LARGEST:], np.sort(exact)[-LARGEST:], rtol=1.001 * XRTOL)
+        (found, _), (true, _) = numbers(ours, n), numbers(exact, n)
+        np.testing.assert_allclose(found, true, rtol=1e-12, atol=1.001 * n * XRTOL)
 
 
 def test_few_are_chosen_of_many_alike_in_high_dimension():
