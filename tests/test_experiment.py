@@ -121,6 +121,44 @@ def test_one_line_that_names_file_key_and_value(text, told):
     assert message.startswith("low_data/experiment.yaml: ") and "\n" not in message
 
 
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("runs: {model_seeds: [010], data_seeds: [9]}", "010: numbers have no leading zeros"),
+        (
+            f"runs: {{model_seeds: [{2**64}], data_seeds: [9]}}",
+            rf"model_seeds\[0\]: {2**64} must be .* or less",
+        ),
+        (
+            f"perturb: {{perturbation_seed: {2**63 - 3}, num_directions: 10}}",
+            r"their sum must not pass 2\^63",
+        ),
+        ("model: {widths: {1: 2}}", "model: widths.1: the key 1 must be text"),
+        ("model: {deep: [{a: {1: 2}}]}", r"model: deep\[0\].a.1: the key 1 must be text"),
+        ("train: {<<: {epochs: 7}, epochs: 8, epochs: 9}", "epochs twice"),
+    ],
+)
+def test_what_would_be_read_as_something_else_is_refused(text, told):
+    with pytest.raises(InputError, match=told):
+        parse_experiment(f"problem: mnist\n{text}")
+
+
+def test_merge_keys_and_infinity_are_read():
+    text = "problem: mnist\ntrain: &base {epochs: 7, batch_size: 5}\nmodel: {wide: .inf}\n"
+    assert parse_experiment(text).model == {"wide": float("inf")}
+    merged = parse_experiment("problem: mnist\ntrain: {<<: {epochs: 7, batch_size: 5}, epochs: 8}").train
+    assert (merged.epochs, merged.batch_size) == (8, 5)
+
+
+def test_an_experiment_yaml_that_is_a_link_is_of_the_folder_it_lies_in(tmp_path):
+    (tmp_path / "store").mkdir()
+    (tmp_path / "work").mkdir()
+    (tmp_path / "store" / "shared.yaml").write_text("problem: swiss_roll\n")
+    (tmp_path / "work" / "experiment.yaml").symlink_to(tmp_path / "store" / "shared.yaml")
+    assert read_experiment(tmp_path / "work").folder == tmp_path / "work"
+    assert read_experiment(tmp_path / "work" / "experiment.yaml").folder == tmp_path / "work"
+
+
 def test_a_missing_file_tells_how_to_write_one(tmp_path):
     with pytest.raises(InputError, match=r"experiment\.yaml: does not exist; .* new"):
         read_experiment(tmp_path)

@@ -638,3 +638,34 @@ def test_uncertainty_shows_what_is_known(experiment):
     assert lines["seeds (standard deviation)"] == pytest.approx([50] * 5)
     assert lines["directions (width of interval)"] == pytest.approx([4] * 5)
     assert "coefficient spacing" not in lines  # these results do not say
+
+
+def test_units_and_names_with_dollars_are_drawn_as_they_are_written(tmp_path):
+    unit = "US$_{/$ of $"
+    for seed in range(2):
+        known.write_run(tmp_path, seed, levels=(0, 40))
+        for path in tmp_path.rglob("results.json"):
+            storage.save_results(path, {**storage.load_results(path), "loss_unit": unit})
+    result, priced = storage.load_results(path), analysis.load_experiment(tmp_path)
+    named = dataclasses.replace(analysis.compare(priced, priced), names=("a $x^$", "_$_$"))
+    roll = get_problem("swiss_roll")
+    data = roll.checked_data()
+    roll.class_names = [unit, "$"]
+    labels = []
+    for draw in (
+        lambda ax: plots.training_curves([model(0)], ax, loss_unit=unit),
+        lambda ax: plots.test_loss([model(0), model(540)], ax, loss_unit=unit),
+        lambda ax: plots.ray_profiles([dataclasses.replace(sweep(0, 0.5), loss_unit=unit)], [0.1], ax),
+        lambda ax: plots.loss_curves(known.cutoffs(known.LEVELS, 1000), ax, loss_unit=unit),
+        lambda ax: plots.volume_against_test_loss(result, ax),
+        lambda ax: plots.against_volume(priced, "test_loss", ax=ax),
+        lambda ax: plots.samples(roll, data.x_train[:50], data.y_train[:50], ax),
+        lambda ax: plots.compare(named, ax),
+    ):
+        figure, ax = plt.subplots()
+        draw(ax)
+        plots.save(figure, tmp_path / "figure.png", dpi=40)  # where matplotlib would read a formula
+        legend = ax.get_legend()
+        own = [] if legend is None else [text.get_text() for text in legend.get_texts()]
+        labels += [ax.get_xlabel(), ax.get_ylabel(), *own]
+    assert sum(unit.replace("$", r"\$") in label for label in labels) >= 7

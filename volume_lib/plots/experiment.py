@@ -112,7 +112,7 @@ def against_data(
     style.data_axis(ax, x)
     seed = Line2D([], [], color=style.LIGHT, lw=0.7, label="one seed")
     style.legend(ax, failed_words(experiment), [seed, _spread_handle(spread)])
-    words = COLUMN_WORDS.get(column, column).format(loss_unit=experiment.loss_unit)
+    words = COLUMN_WORDS.get(column, column).format(loss_unit=style.literal(experiment.loss_unit))
     return style.finish(ax, minima_words(experiment), words)
 
 
@@ -202,7 +202,7 @@ def against_volume(
     ax.xaxis.set_major_locator(style.MaxNLocator(4))
     title = title_words(experiment, landscape, volumes, drawn=False)
     style.legend(ax, f"{title}\nminimum: {minima_words(experiment, sizes=False)}", handles)
-    words = COLUMN_WORDS.get(column, column).format(loss_unit=experiment.loss_unit)
+    words = COLUMN_WORDS.get(column, column).format(loss_unit=style.literal(experiment.loss_unit))
     return style.finish(ax, style.volume_label(quantity, unit), words)
 
 
@@ -318,7 +318,7 @@ def _colour_bar(
     bar = figure.colorbar(scale, ax=axes, pad=0.03, fraction=0.05, aspect=30)
     bar.ax.tick_params(labelsize=style.SMALL, length=2, width=0.6)
     bar.outline.set_linewidth(0.6)
-    words = COLUMN_WORDS.get(column, column).format(loss_unit=experiment.loss_unit)
+    words = COLUMN_WORDS.get(column, column).format(loss_unit=style.literal(experiment.loss_unit))
     bar.set_label(words, fontsize=style.SMALL)
 
 

@@ -167,7 +167,7 @@ def _sequences(problem: Problem, x: Tensor, y: Tensor, ax: Axes) -> Axes:
 
 def _text(rows: list[str], ax: Axes) -> Axes:
     for i, row in enumerate(rows):
-        shown = row.replace("\n", "↵").replace("$", r"\$")
+        shown = style.literal(row.replace("\n", "↵"))
         ax.text(0, -i, shown, family="monospace", fontsize=style.SMALL * 0.87, va="center")
     ax.set_xlim(-0.01, 1)
     ax.set_ylim(0.7 - len(rows), 0.7)
@@ -191,7 +191,7 @@ def _colour_bar(ax: Axes, image: Any, label: str) -> None:
 
 def _name(problem: Problem, label: int) -> str:
     names = problem.class_names
-    return str(names[label]) if names and 0 <= label < len(names) else str(label)
+    return style.literal(str(names[label])) if names and 0 <= label < len(names) else str(label)
 
 
 def _class_colours(n: int) -> list[Any]:

@@ -39,7 +39,7 @@ def integrands(masses: Masses, ax: Axes | None = None, *, levels: Sequence[float
     ax.set_xscale("log")
     _legend_of_passes(ax, masses)
     words = "pull towards the minimum k" if pulled else "ceiling of the loss ℓ"
-    return style.finish(ax, words, f"integrand ({masses.get('loss_unit', 'nats')})")
+    return style.finish(ax, words, f"integrand ({style.literal(masses.get('loss_unit', 'nats'))})")
 
 
 def mass_convergence(

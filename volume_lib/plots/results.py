@@ -109,7 +109,9 @@ def volume_against_test_loss(
     ]
     nothing = "" if np.isfinite(x).all() else "; ◁ no volume"
     style.legend(ax, f"{landscape_words(results)}\nminimum: {data_words(results)}{nothing}", in_order)
-    return style.finish(ax, style.volume_label(quantity, unit), f"test loss ({results['loss_unit']})")
+    return style.finish(
+        ax, style.volume_label(quantity, unit), f"test loss ({style.literal(results['loss_unit'])})"
+    )
 
 
 def rank_agreement(

@@ -38,7 +38,7 @@ def training_curves(
     ax = style.new_axes(ax, height=0.85)
     shown = _curves(ax, models, ("train_loss", "test_loss"), levels)
     style.loss_axis(ax, shown)
-    return style.finish(ax, "epoch", f"loss ({loss_unit})")
+    return style.finish(ax, "epoch", f"loss ({style.literal(loss_unit)})")
 
 
 def accuracy_curves(
@@ -102,7 +102,7 @@ def test_loss(
     style.data_axis(ax, x)
     style.loss_axis(ax, y)
     return style.finish(
-        ax, style.data_label(models[0].key, models[0].dataset_type), f"test loss ({loss_unit})"
+        ax, style.data_label(models[0].key, models[0].dataset_type), f"test loss ({style.literal(loss_unit)})"
     )
 
 
@@ -165,7 +165,7 @@ def ray_profiles(
     if furthest:
         ax.set_xlim(0, 1.25 * max(furthest))
     style.legend(ax, f"landscape: +{sweeps[0].additional_data:,} samples\n{_models_title(sweeps)}", handles)
-    return style.finish(ax, "coefficient", f"loss ({sweeps[0].loss_unit})")
+    return style.finish(ax, "coefficient", f"loss ({style.literal(sweeps[0].loss_unit)})")
 
 
 def loss_curves(
@@ -214,7 +214,7 @@ def loss_curves(
     if shown and ax.get_yscale() == "log":
         ax.set_ylim(bottom=min(shown) / 3)
     style.legend(ax, f"minimum: {style.data_label(key, dataset_type)}")
-    return style.finish(ax, "samples in the landscape", f"mean loss ({loss_unit})")
+    return style.finish(ax, "samples in the landscape", f"mean loss ({style.literal(loss_unit)})")
 
 
 def _first_above(wiggle: Mapping[str, Any], threshold: float) -> float:

@@ -207,7 +207,7 @@ def loss_limits(losses: np.ndarray) -> tuple[float, float]:
 
 def _colour_bar(axes: Sequence[Axes], filled: Any, loss_unit: str) -> None:
     bar = axes[0].figure.colorbar(filled, ax=list(axes), pad=0.03, shrink=0.85)
-    bar.set_label(f"loss ({loss_unit})", fontsize=style.FONT)
+    bar.set_label(f"loss ({style.literal(loss_unit)})", fontsize=style.FONT)
     bar.ax.yaxis.set_major_locator(LogLocator())
     bar.ax.yaxis.set_major_formatter(LogFormatterMathtext())
     bar.ax.tick_params(labelsize=style.SMALL, width=0.6, length=2)

@@ -229,7 +229,7 @@ def compare(
             lw=1.2,
             elinewidth=0.8,
             capsize=2,
-            label=comparison.names[k],
+            label=style.literal(comparison.names[k]),
         )
     style.data_axis(ax, x)
     unit = style.nats_axis(ax.yaxis, np.concatenate([comparison.first, comparison.second]))

@@ -72,6 +72,11 @@ under a reference, and nothing else."""
 NO_VOLUME = "▽ no volume"
 
 
+def literal(text: str) -> str:
+    """A user's words (a unit, a name), drawn as they are written: a ``$`` begins no formula."""
+    return text.replace("$", r"\$")
+
+
 def volume_label(quantity: str, unit: str) -> str:
     """Axis label of a quantity of :data:`VOLUME_WORDS` in ``unit``."""
     return f"{VOLUME_WORDS[quantity]} ({unit})"
