@@ -19,6 +19,7 @@ if TYPE_CHECKING:  # what needs no models, such as estimating volumes, starts wi
     from torch import Tensor, nn
 
 ADDITIONAL = "additional"
+LABEL_NOISE = "label_noise"
 """The ``key`` of models that differ in their amount of additional data, as most experiments' do."""
 
 

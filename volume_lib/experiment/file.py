@@ -34,7 +34,8 @@ from volume_lib.experiment.sections import (
     Volume,
 )
 from volume_lib.experiment.yaml_file import read_yaml
-from volume_lib.records import problem_text
+from volume_lib.problems.section import NEEDS_BASE
+from volume_lib.records import LABEL_NOISE, problem_text
 from volume_lib.section import Section, tell
 from volume_lib.storage import run_name
 
@@ -87,6 +88,8 @@ class Experiment(Section):
     @model_validator(mode="after")
     def _landscapes_exist(self) -> Experiment:
         levels, largest = self.perturb.landscape_levels, self.train.dataset_quantities[-1]
+        if self.train.vary == LABEL_NOISE and levels != [0]:
+            raise ValueError(f"perturb.{NEEDS_BASE}")
         if levels and levels[-1] > largest:
             raise ValueError(
                 f"perturb.landscape_levels: {levels[-1]} is above the largest of "

@@ -12,6 +12,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from volume_lib.integration.section import IntegrateSettings
 from volume_lib.problems.section import DataSettings, DatasetType
+from volume_lib.records import LABEL_NOISE
 from volume_lib.section import Count, Natural, Positive, Section, Seed, Thresholds, plain
 from volume_lib.sweep.section import PerturbSettings
 from volume_lib.training.section import TrainSettings
@@ -66,6 +67,17 @@ class Train(DataSettings, TrainSettings):
 
     checkpoints: Checkpoints = None
     device: str = "auto"
+
+    @model_validator(mode="after")
+    def _one_label_noise(self) -> Train:
+        if self.vary == LABEL_NOISE and (self.label_noise or self.dataset_type != "data"):
+            raise ValueError("vary: label_noise varies on dataset_type data, with label_noise left at 0")
+        used = self.dataset_quantities[0 if self.vary else -1]
+        if (self.vary == LABEL_NOISE or self.label_noise) and not used:
+            raise ValueError(
+                "label_noise: replaces labels of additional samples; dataset_quantities has none"
+            )
+        return self
 
     @model_validator(mode="after")
     def _checkpoints_have_places(self) -> Train:

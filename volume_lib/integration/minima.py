@@ -26,7 +26,7 @@ from volume_lib.problems.base import Problem
 from volume_lib.problems.provenance import level_digest
 from volume_lib.progress import Bar
 from volume_lib.rays.reference import fresh_models
-from volume_lib.records import Dataset, TrainedModel
+from volume_lib.records import LABEL_NOISE, Dataset, TrainedModel
 from volume_lib.section import takes
 from volume_lib.storage.weights import weights_digest
 from volume_lib.sweep.done import losses_at_zero
@@ -52,10 +52,11 @@ def integrate_minima(
     Raises InputError for anything impossible before the first move.
     """
     asked = IntegrateSettings.checked(**settings)
-    levels = asked.landscape_levels or dataset.dataset_quantities[:1]
-    unknown = [level for level in levels if level not in dataset.dataset_quantities]
+    known = [0] if any(trained.key == LABEL_NOISE for trained in models) else dataset.dataset_quantities
+    levels = asked.landscape_levels or known[:1]
+    unknown = [level for level in levels if level not in known]
     if unknown:
-        raise InputError(f"landscape_levels: {unknown[0]} is not one of {dataset.dataset_quantities}")
+        raise InputError(f"landscape_levels: {unknown[0]} is not one of {known}")
     samples = {level: level_digest(dataset, level) for level in levels}
     tasks = [
         _Task(problem, models, dataset, Path(run_dir), level, samples[level], threshold, asked)

@@ -54,6 +54,7 @@ DATA_AXIS = {
     ("epochs", "data"): "epochs of training",
     ("sam_rho", "data"): "SAM's radius ρ",
     ("target_train_loss", "data"): "training loss at which training ends",
+    ("label_noise", "data"): "share of wrong labels",
     ("hidden_dims", "data"): "width of the hidden layers",
     ("unknown", "data"): "values of the minima (of what, the files do not say)",
 }

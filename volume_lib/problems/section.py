@@ -12,6 +12,11 @@ DatasetType = Literal["data", "poison", "noise"]
 NoiseMoments = Literal["channel", "global"]
 
 
+NEEDS_BASE = (
+    "landscape_levels: minima that differ in label_noise share the labels of the base samples alone; give [0]"
+)
+
+
 class Imbalance(Section):
     """The share ``ratio`` of the samples carries one of these ``labels``."""
 
@@ -30,9 +35,14 @@ class DataSettings(Section):
     additional_imbalance: Imbalance | None = None
     additional_seed: Seed | None = None
     noise_moments: NoiseMoments = "channel"
+    label_noise: Annotated[Number, Field(ge=0, le=1)] = 0.0
 
     @model_validator(mode="after")
     def _noise(self) -> DataSettings:
+        if self.label_noise and self.dataset_type != "data":
+            raise ValueError(
+                f"label_noise: is for dataset_type data; {self.dataset_type} has labels of its own"
+            )
         if self.noise_moments == "global" and self.dataset_type != "noise":
             raise ValueError(f"noise_moments: dataset_type {self.dataset_type} has no noise; leave it out")
         if self.dataset_type == "noise" and self.additional_imbalance is not None:

@@ -11,6 +11,7 @@ from torch import Tensor
 from volume_lib.devices import torch_defaults
 from volume_lib.errors import InputError
 from volume_lib.problems.base import Problem, check_seed
+from volume_lib.problems.label_noise import with_label_noise
 from volume_lib.problems.section import DataSettings, Imbalance, NoiseMoments
 from volume_lib.problems.targets import kind_of
 from volume_lib.records import Dataset
@@ -35,7 +36,9 @@ def make_dataset(problem: Problem, *, data_seed: int, root: Path | None = None, 
     every k and so at every level, their number is the whole number nearest to ``ratio``·k; of the
     base samples likewise. ``additional_seed`` draws the additional samples anew while the base samples stay
     those of ``data_seed``. ``noise_moments``: ``"channel"`` or ``"global"`` (:func:`noise_inputs`).
-    ``test_size`` keeps that many test samples, the same ones for every seed.
+    ``label_noise``: this share of the additional samples (of ``dataset_type`` ``data``) has a wrong label
+    (:mod:`volume_lib.problems.label_noise`). ``test_size`` keeps that many test samples, the same ones for
+    every seed.
 
     Raises InputError when more samples are asked for than there are, or levels do not increase.
     """
@@ -67,10 +70,11 @@ def make_dataset(problem: Problem, *, data_seed: int, root: Path | None = None, 
         if asked.dataset_type == "poison":
             y_additional = problem.wrong_labels(y_additional, generator)
     test = _test_samples(len(data.x_test), asked.test_size)
-    return Dataset(
+    dataset = Dataset(
         x_base, y_base, x_additional, y_additional, data.x_test[test], data.y_test[test],
         dataset_quantities=levels, dataset_type=asked.dataset_type, problem=problem.name, data_seed=data_seed,
     )  # fmt: skip
+    return with_label_noise(problem, dataset, asked.label_noise)
 
 
 def noise_inputs(x: Tensor, size: int, generator: torch.Generator, moments: str = "channel") -> Tensor:

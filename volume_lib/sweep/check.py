@@ -12,6 +12,7 @@ from volume_lib.abilities import ready
 from volume_lib.parameters import moved_names
 from volume_lib.preflight import preflight
 from volume_lib.problems.base import Problem
+from volume_lib.problems.label_noise import own_data
 from volume_lib.records import Dataset, TrainedModel
 
 SECONDS = 1.0
@@ -44,7 +45,8 @@ def check_models(
     """
     found = {}
     for trained in models:
-        x, y = dataset.upto(min(trained.level, len(dataset.x_additional)))
+        own = own_data(problem, dataset, trained)
+        x, y = own.upto(min(trained.level, len(dataset.x_additional)))
         name = f"{trained.key} {trained.value}"
         answers = preflight(
             trained.model,

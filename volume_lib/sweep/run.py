@@ -19,6 +19,7 @@ from volume_lib.devices import resolve_device, torch_defaults
 from volume_lib.errors import InputError
 from volume_lib.parameters import moved_names
 from volume_lib.problems.base import Problem
+from volume_lib.problems.label_noise import check_landscapes
 from volume_lib.problems.provenance import level_digest, problem_digest
 from volume_lib.progress import Bar
 from volume_lib.rays.reference import fresh_models, init_widths
@@ -84,6 +85,7 @@ def run_sweep(
     asked = PerturbSettings.checked(**settings)
     wanted = SweepSettings.of(asked, search)
     device = resolve_device(asked.device)
+    check_landscapes(models, asked.landscape_levels)
     work = _landscapes_of(
         [storable(trained) for trained in models], dataset, asked.landscape_levels, asked.all_pairs
     )

@@ -77,6 +77,7 @@ class Plan:
         if settings.vary == "epochs" and settings.lr_schedule:
             record["schedule_epochs"] = settings.epochs
         record |= {"base_data_size": dataset.base_data_size, "data_seed": dataset.data_seed}
+        # of the samples before any label noise that varies: that is told by the value
         record["data_digest"] = level_digest(dataset, level)
         record["test_digest"] = tensors_digest([dataset.x_test, dataset.y_test])
         record["problem_digest"] = problem_digest(self.problem)

@@ -17,8 +17,9 @@ from volume_lib.abilities import few, fitting
 from volume_lib.devices import resolve_device, torch_defaults
 from volume_lib.errors import InputError
 from volume_lib.problems.base import Problem
+from volume_lib.problems.label_noise import with_label_noise
 from volume_lib.progress import Bar
-from volume_lib.records import Dataset, TrainedModel
+from volume_lib.records import LABEL_NOISE, Dataset, TrainedModel
 from volume_lib.section import takes
 from volume_lib.thresholds import check_thresholds
 from volume_lib.training.fit import unfitted_line
@@ -51,7 +52,8 @@ def train_models(
     One model for each level of ``dataset.dataset_quantities``, on the base samples and that many additional
     ones. With ``vary`` instead one model for each of ``values``, on the base samples and the first level's
     additional ones: ``vary`` names a setting that is a number (``"learning_rate"``) or, as
-    ``"model.hidden_dims"``, an argument of the network (in a list of numbers each becomes the value). With
+    ``"model.hidden_dims"``, an argument of the network (in a list of numbers each becomes the value);
+    ``"label_noise"`` gives that share of the additional samples a wrong label. With
     ``vary="epochs"`` the models are the states of one training after so many epochs, at most ``epochs``.
 
     ``model`` holds the model's arguments and, optionally, its ``model_class``. ``model_seed`` decides the
@@ -180,10 +182,16 @@ class _Work:
         missing = [w for w in wanted if w.value not in done]
         if not missing:
             return
+        noisy = self.plan.settings.vary == LABEL_NOISE
         start = sum(len(x) for x, _ in self.pool)
-        self.pool.append(run.dataset.upto(max(w.level for w in missing)))
+        if not noisy:
+            self.pool.append(run.dataset.upto(max(w.level for w in missing)))
         # lengths are stages of one training, anything else is a training of its own
         for members in [missing] if self.plan.settings.vary == "epochs" else [[w] for w in missing]:
+            if noisy:  # the labels of each are its own
+                start = sum(len(x) for x, _ in self.pool)
+                own = with_label_noise(problem, run.dataset, members[0].value)
+                self.pool.append(own.upto(members[0].level))
             trainee = self._trainee(
                 members[-1], [w.own.epochs for w in members], start, run.dataset.base_data_size
             )

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, model_validator
 
 from volume_lib.errors import near_match
-from volume_lib.records import ADDITIONAL, plain_value
+from volume_lib.records import ADDITIONAL, LABEL_NOISE, plain_value
 from volume_lib.section import Count, NotNegative, Positive, Section, increasing, listed, tell
 
 Value = Annotated[NotNegative, AfterValidator(plain_value)]
@@ -33,6 +33,8 @@ class TrainSettings(Section):
 
     @model_validator(mode="after")
     def _together(self) -> TrainSettings:
+        if self.vary == LABEL_NOISE and self.values and self.values[-1] > 1:
+            raise ValueError(f"values: label_noise: {self.values[-1]} must be 1 or less, a share of labels")
         if (self.vary is None) != (self.values is None):
             raise ValueError(
                 "vary and values: give both (what varies between the models, and its values) or none"
@@ -77,10 +79,11 @@ class TrainSettings(Section):
         return self.model_dump(include=TrainSettings.model_fields.keys() - {"vary", "values", self.vary})
 
 
-NUMBERS = tuple(
-    name for name, field in TrainSettings.model_fields.items() if type(field.default) in (int, float)
+NUMBERS = (
+    *(name for name, field in TrainSettings.model_fields.items() if type(field.default) in (int, float)),
+    LABEL_NOISE,
 )
-"""Settings that can vary: those that are numbers."""
+"""Settings that can vary: those that are numbers, and the share of wrong labels."""
 
 
 def _check_vary(vary: str) -> None:
