@@ -18,6 +18,7 @@ from torch import nn
 from torch.func import functional_call
 
 from volume_lib import InputError, Volume, compare, measure, run_sweep, storage
+from volume_lib.integration import Options
 from volume_lib.parameters import moved_names
 from volume_lib.problems.base import Problem
 from volume_lib.problems.losses import LOSSES
@@ -544,13 +545,53 @@ def test_integrate_measures_the_same_region_and_files_keep_it(tmp_path):
     assert "log mass" in str(volume)
     volume.save(tmp_path)
     back = Volume.load(tmp_path)
-    assert back.mass == replace(mass, state=None) and str(back) == str(volume)
+    assert replace(back.mass, state=None) == replace(mass, state=None) and str(back) == str(volume)
     path = tmp_path / "data_0/loss_4/mass.json"
     assert storage.load_masses(path)["log_mass_values"] == [mass.log_mass]
     _every_entry_of_its_record_is_checked(path)
     volume.mass = None
     volume.save(tmp_path, overwrite=True)
     assert Volume.load(tmp_path).mass is None
+
+
+def test_an_integration_goes_on_from_files_with_the_same_model_and_samples(tmp_path):
+    model = nn.Linear(1, 1, bias=False)
+    nn.init.zeros_(model.weight)
+    x, y = torch.ones(2, 1), torch.zeros(2, 1)
+    options = {"threshold": 4.0, "directions": 4, "scaling": "none", "progress": False}
+    effort = {"reference": 1.0, "chains": 2, "options": Options(first_moves=1), "progress": False}
+    whole = measure(model, x, y, loss="mse", **options)
+    first = whole.integrate(gradients=10, **effort)
+    whole.save(tmp_path / "a")
+    more = whole.integrate(gradients=first.gradients, resume=True, **effort)
+    back = Volume.load(tmp_path / "a")
+    with pytest.raises(InputError, match="hold neither model nor samples; give them again"):
+        back.integrate(minutes=1)
+    back.save(tmp_path / "b")  # with its chains
+    back = Volume.load(tmp_path / "b")
+    again = back.integrate(model, x, y, gradients=first.gradients, resume=True, **effort)
+    assert again.gradients == more.gradients > first.gradients and again.log_mass == more.log_mass
+    assert len(again.history) > len(first.history)
+    other = nn.Linear(1, 1, bias=False)
+    nn.init.ones_(other.weight)
+    for wrong, told in (
+        ((other, x, y), "model: its weight is not that of the model that was measured"),
+        ((model, x, y + 1), "x, y, loss: the model's mean loss over the first 2 samples is 1, and 0 was"),
+        ((model, x[:1], y[:1]), "x: 1 samples; the volume was measured over 2"),
+    ):
+        with pytest.raises(InputError, match=told):
+            back.integrate(*wrong, minutes=1)
+    for path in (tmp_path / "b").rglob("*.pt"):
+        path.unlink()
+    with pytest.raises(InputError, match=r"resume: .*where its chains were kept, is gone"):
+        back.mass = replace(back.mass, state=tmp_path / "b/gone.pt")
+        back.integrate(reference=1.0, gradients=10, resume=True)
+    with pytest.raises(InputError, match="no integration whose chains were kept"):
+        Volume.load(tmp_path / "b").integrate(model, x, y, gradients=10, resume=True)
+    own = measure(model, x, y, loss=lambda out, y: (out - y).square().sum(1), **options)
+    own.save(tmp_path / "c")
+    with pytest.raises(InputError, match=r"loss: .*was a function; give it again"):
+        Volume.load(tmp_path / "c").integrate(model, x, y, minutes=1)
 
 
 def test_rays_that_are_long_cross_where_they_may():

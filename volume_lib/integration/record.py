@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field, fields
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -28,8 +29,8 @@ class Mass:
     samples). ``rhat`` and ``acceptance`` are the worst of them, ``ess`` the smallest. ``visible_share``: of
     the samples below the threshold at the path's end, how many a straight line from the minimum reaches.
     ``history``: one dict per round (``moves``, ``forward``, ``backward``, ``gradients``, ``seconds``), the
-    last of which counts. ``gradients``: of one chain, all rounds; ``seconds``. ``state``: hand it (or this
-    record) to ``integrate(resume=…)``.
+    last of which counts. ``gradients``: of one chain, all rounds; ``seconds``. ``state``: where its
+    chains stand, or the file that says so; hand it (or this record) to ``integrate(resume=…)``.
     """
 
     log_mass: float
@@ -56,7 +57,7 @@ class Mass:
     notes: tuple[str, ...]
     gradients: int
     seconds: float
-    state: dict[str, Any] | None = field(default=None, repr=False)
+    state: dict[str, Any] | Path | None = field(default=None, repr=False)
 
     def __str__(self) -> str:
         low, high = self.interval

@@ -67,16 +67,20 @@ def load(resume: Any, identity: dict[str, Any], generator: torch.Generator, plac
 
     Raises :class:`NotResumable` for a file that cannot be read, and for a walk of another integration.
     """
+    kept = isinstance(resume, Mass) and isinstance(resume.state, Path)
+    resume = resume.state if isinstance(resume, Mass) else resume
     if isinstance(resume, (str, Path)):
         path = Path(resume)
         if not path.exists():
+            if kept:
+                raise NotResumable(f"resume: {path}, where its chains were kept, is gone")
             return None
         try:
             state = read(path, load_torch, INTEGRATION_NOTEBOOK)
         except InputError as error:
             raise NotResumable(f"resume: is no file of an integration: {error}") from error
     else:
-        state = resume.state if isinstance(resume, Mass) else resume
+        state = resume
     if state is None:
         return None
     if not isinstance(state, dict) or not all(

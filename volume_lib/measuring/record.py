@@ -8,33 +8,26 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
 
 from volume_lib import storage
+from volume_lib.devices import resolve_device
 from volume_lib.errors import InputError
+from volume_lib.measuring.source import Source
 from volume_lib.parameters import frozen_names, moved_names
+from volume_lib.problems.losses import LOSSES, PerSample
 from volume_lib.rays.reference import init_widths
 from volume_lib.records import ADDITIONAL, Sweep
+from volume_lib.sweep.evaluator import budget_of
 from volume_lib.volume.estimate import Radii, estimate_volumes, log_volume, threshold_radii
 from volume_lib.volume.mass import RayMass, ray_mass
 
-if TYPE_CHECKING:
-    from torch import Tensor, nn
-
-    from volume_lib.problems.base import Problem
-
 _SHOWN = 8
 """Parameters named in a summary; the record has them all."""
-
-
-@dataclass(frozen=True)
-class Source:
-    """What was measured, kept for further work on it: the network, its loss, its samples."""
-
-    network: nn.Module
-    problem: Problem
-    x: Tensor
-    y: Tensor
 
 
 @dataclass
@@ -192,19 +185,46 @@ class Volume:
         sizes = dict.fromkeys(f"{volume.landscape}" for volume in self.family)
         return f"{', '.join(asked)}; landscape={' or '.join(sizes)}"
 
-    def integrate(self, **options: Any) -> Any:
+    def integrate(
+        self,
+        model: nn.Module | None = None,
+        x: Any = None,
+        y: Any = None,
+        *,
+        loss: str | PerSample | None = None,
+        resume: Any = None,
+        **options: Any,
+    ) -> Any:
         """The log mass of the same region, which converges: :func:`volume_lib.integration.integrate`.
 
         ``options`` are its own (``minutes``, ``reference``, ``region`` …); model, samples, loss and threshold
-        are those measured. Kept as :attr:`mass`.
+        are those measured. Kept as :attr:`mass`. ``resume=True`` goes on from where :attr:`mass` was left,
+        in its region, against its reference. A volume from files has neither model nor samples: give them
+        again as :func:`~volume_lib.measure` got them, and ``loss`` unless it has a name.
         """
         from volume_lib.integration import integrate
 
-        if self.source is None or self.criterion != "loss":
-            raise InputError(
-                "integrate: needs a loss threshold and a volume measured here, not one from files"
-            )
+        if self.criterion != "loss":
+            raise InputError("integrate: needs a loss threshold; this volume ends at an accuracy")
+        if model is not None:
+            device = resolve_device(options.get("device", "auto"))
+            self.source = _source_again(self, model, x, y, loss, device)
+        elif x is not None or y is not None or loss is not None:
+            raise InputError("integrate: x, y and loss go with a model; give it, too")
         source, size = self.source, self.landscape
+        if source is None:
+            raise InputError(
+                "integrate: this volume comes from files, which hold neither model nor samples; give them "
+                "again: volume.integrate(model, x, y, loss=…, minutes=…)"
+            )
+        if resume is True:
+            if self.mass is None or self.mass.state is None:
+                raise InputError("resume=True: this volume has no integration whose chains were kept")
+            resume = self.mass
+            kept: dict[str, Any] = {"region": resume.region}
+            if resume.reference != "own":
+                kept["reference"] = resume.reference
+            options = kept | options
         reference = options.get("reference", "init")
         if self.sweep is not None and isinstance(reference, str | float | int):
             sweep = self.sweep
@@ -214,7 +234,7 @@ class Volume:
             options = {"rays": None if math.isnan(by_rays) else by_rays} | options
         self.mass = integrate(
             source.network, source.x[:size], source.y[:size], loss=source.problem.per_sample_loss,
-            threshold=self.threshold, **options,
+            threshold=self.threshold, resume=resume, **options,
         )  # fmt: skip
         return self.mass
 
@@ -255,7 +275,7 @@ class Volume:
 
     @classmethod
     def load(cls, folder: str | Path) -> Volume:
-        """Read what :meth:`save` wrote. Model and data are not in the files: :meth:`integrate` needs them."""
+        """Read what :meth:`save` wrote. Model and samples are not in it: :meth:`integrate` asks for them."""
         from volume_lib.measuring.mass_files import load_mass
 
         folder = Path(folder)
@@ -362,6 +382,35 @@ def _masses(results: dict[str, Any]) -> dict[str, Any]:
         "log_mass_rays_interval": tuple(results["log_mass_rays_ci"][0]),
         "log_mass_rays_effective_directions": results["log_mass_rays_effective_directions"][0],
     }
+
+
+def _source_again(
+    volume: Volume, model: nn.Module, x: Any, y: Any, loss: str | PerSample | None, device: torch.device
+) -> Source:
+    """Model, samples and loss given once more: InputError unless they are those of the measurement."""
+    if loss is None and volume.loss_name not in LOSSES:
+        raise InputError(f"loss: {volume.loss_name} was a function; give it again")
+    moved = set(volume.moved)
+    source = Source(
+        model, x, y, volume.loss_name if loss is None else loss, None, None,
+        lambda name, _: name in moved, device, budget_of(None, device),
+    )  # fmt: skip
+    sweep = volume.sweep
+    weights = source.weights
+    measured = {} if sweep is None else sweep.state_dict
+    for name in measured.keys() | weights.keys():
+        if name not in measured or name not in weights or not np.array_equal(measured[name], weights[name]):
+            raise InputError(f"model: its {name} is not that of the model that was measured")
+    size = volume.landscape
+    if len(source.x) < size:
+        raise InputError(f"x: {len(source.x):,} samples; the volume was measured over {size:,}")
+    found = source.own_losses([size])[size]
+    if not math.isclose(found, volume.loss, rel_tol=1e-3, abs_tol=1e-6):
+        raise InputError(
+            f"x, y, loss: the model's mean loss over the first {size:,} samples is {found:.6g}, and "
+            f"{volume.loss:.6g} was measured; give the same samples in the same order, and the same loss"
+        )
+    return source
 
 
 def _nats(value: float) -> str:
