@@ -230,7 +230,7 @@ def test_memory_stays_within_the_stated_multiple_of_the_parameters():
     """Numbers of float32 per parameter, of a process of its own: at most 60 for each of the 4 chains, and
     80."""
     done = subprocess.run(
-        [sys.executable, "-c", _MEMORY, "120000", "4000"], capture_output=True, text=True, check=True
+        [sys.executable, "-c", _MEMORY, "120000", "1200"], capture_output=True, text=True, check=True
     )
     assert 10 < float(done.stdout) <= 60 * 4 + 80
 

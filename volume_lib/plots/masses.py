@@ -20,26 +20,29 @@ def integrands(masses: Masses, ax: Axes | None = None, *, levels: Sequence[float
     """What is integrated along the path, one colour for each minimum: forwards full, backwards dashed.
 
     The horizontal axis is what is integrated over, in logarithms, so that areas are nats: the pull k towards
-    the minimum (visible region), or the ceiling of the loss (connected region). The left end is the
-    region, the right end where the path is known. Where the two passes part, chains lag behind, and
-    the area between the lines is the gap.
+    the minimum (visible region, and a connected one that chains from the reference did not find), or the
+    ceiling of the loss. The left end is the region, the right end where the path is known. Where the two
+    passes part, chains lag behind, and the area between the lines is the gap.
     """
     ax = style.new_axes(ax, height=0.85)
     styles = style.level_styles([*(levels or []), *masses["key_values"]])
-    pulled = True
+    words = {"k": "pull towards the minimum k", "ceiling": "ceiling of the loss ℓ"}
+    drawn = set()
     for value, record in zip(masses["key_values"], masses["records"], strict=True):
         path = record.get("path", ())
-        pulled = pulled and not any(row.get("ceiling") for row in path)
-        rows = [row for row in path if row.get("ceiling") or row["k"] > 0]
-        places = np.array([row.get("ceiling") or row["k"] for row in rows])
+        # a pull has a ceiling too, the same one all along
+        along = "k" if any(row["k"] > 0 for row in path) else "ceiling"
+        rows = [row for row in path if row.get(along)]  # k = 0 has no logarithm
+        drawn |= {along} if rows else set()
+        places = np.array([row[along] for row in rows])
         for name, dashes in (("integrand", "-"), ("integrand_back", "--")):
             label = f"{value:,}" if name == "integrand" else None
             heights = [row[name] for row in rows]
             ax.plot(places, heights, dashes, color=styles[value]["color"], lw=1, label=label)
     ax.set_xscale("log")
     _legend_of_passes(ax, masses)
-    words = "pull towards the minimum k" if pulled else "ceiling of the loss ℓ"
-    return style.finish(ax, words, f"integrand ({style.literal(masses.get('loss_unit', 'nats'))})")
+    title = " or ".join(words[along] for along in words if along in drawn) or words["ceiling"]
+    return style.finish(ax, title, f"integrand ({style.literal(masses.get('loss_unit', 'nats'))})")
 
 
 def mass_convergence(
