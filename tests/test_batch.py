@@ -620,6 +620,8 @@ def test_a_scheduler_that_is_not_there(tmp_path, monkeypatch):
     tiny.make(tmp_path)
     with pytest.raises(InputError, match=r"--scheduler tcp://127.0.0.1:9: no Dask scheduler answers"):
         batch.run(tmp_path, scheduler="tcp://127.0.0.1:9")
+    with pytest.raises(InputError, match=r"tls://127.0.0.1:9: needs keys in Dask's configuration"):
+        batch.run(tmp_path, scheduler="tls://127.0.0.1:9")
     assert no_leftovers(tmp_path)
 
 

@@ -38,6 +38,13 @@ def connected(
         else:
             try:
                 client = stack.enter_context(distributed.Client(scheduler, timeout=CONNECT_TIMEOUT))
+            except TypeError as error:  # Dask's word for a missing key
+                if not scheduler.startswith("tls://"):
+                    raise
+                raise InputError(
+                    f"--scheduler {scheduler}: needs keys in Dask's configuration, distributed.comm.tls: "
+                    "ca-file and client.cert"
+                ) from error
             except (OSError, ValueError, TimeoutError) as error:
                 reason = " ".join(str(error).split())
                 raise InputError(f"--scheduler {scheduler}: no Dask scheduler answers ({reason})") from error
