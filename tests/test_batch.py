@@ -524,7 +524,7 @@ def test_a_sharded_sweep_has_the_radii_of_a_whole_one(tmp_path):
     from volume_lib.problems.splits import make_dataset
     from volume_lib.sweep.run import run_sweep
     from volume_lib.training.runs import train_models
-    from volume_lib.volume.estimate import threshold_radii
+    from volume_lib.volume.radii import threshold_radii
 
     text = "train: {epochs: 200, dataset_quantities: [0, 20]}\nperturb: {shards: 2, num_directions: 11}\n"
     job = jobs(real_experiment(tmp_path, text))["perturb"]

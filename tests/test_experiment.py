@@ -22,7 +22,9 @@ from volume_lib.experiment.file import (
     parse_experiment,
     read_experiment,
 )
-from volume_lib.experiment.sections import Accuracy, Cutoff, Perturb, Train, Volume
+from volume_lib.experiment.sections import Accuracy, Cutoff, Integrate, Perturb, Train, Volume
+from volume_lib.integration import integrate
+from volume_lib.integration.effort import MINUTES
 from volume_lib.measuring.entry import measure
 from volume_lib.problems import splits
 from volume_lib.rays.scaling import SCALINGS
@@ -264,7 +266,15 @@ def test_sections_are_arguments_of_the_functions_with_their_defaults():
     same(Volume, volume.estimate_volumes, but=["loss_thresholds"])
     same(Accuracy, cutoffs.test_accuracies)
     same(Cutoff, cutoffs.loss_against_data, but=["loss_threshold"])
+    call, file = arguments(integrate), defaults(Integrate)
+    for name in ("reference", "region", "gap", "chains", "seed", "device"):
+        assert call[name] == file[name], name
+    assert (
+        file["minutes"] == MINUTES and call["minutes"] is None
+    )  # which means so many, or a converged result
     call, file = arguments(measure), defaults(Perturb)
+    for name in ("acc_threshold", "max_coefficient", "xrtol_rest", "device", "memory_budget"):
+        assert call[name] == file[name], name
     assert [call["threshold"]] == file["loss_thresholds"] and call["directions"] == file["num_directions"]
     assert (call["scaling"], call["seed"]) == (file["scaling"], file["perturbation_seed"])
 

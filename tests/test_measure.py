@@ -24,7 +24,7 @@ from volume_lib.problems.base import Problem
 from volume_lib.problems.losses import LOSSES
 from volume_lib.problems.networks import CNN, MLP
 from volume_lib.records import Dataset, TrainedModel
-from volume_lib.volume.estimate import threshold_radii
+from volume_lib.volume.radii import threshold_radii
 
 N = 12
 

@@ -20,7 +20,7 @@ from volume_lib.batch.resources import Resources
 from volume_lib.experiment.file import read_experiment
 from volume_lib.problems import data_root
 from volume_lib.volume import words
-from volume_lib.volume.estimate import threshold_radii
+from volume_lib.volume.radii import threshold_radii
 
 ROOT = Path(__file__).parents[1]
 TEMPLATES = [steps.template_path(step) for step in steps.NOTEBOOKS if step != "analysis"]

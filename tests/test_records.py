@@ -31,6 +31,7 @@ from volume_lib.batch import (
     steps,
     worker,
 )
+from volume_lib.batch.parameters import inject
 from volume_lib.batch.resources import Place, Resources
 from volume_lib.cli import app
 from volume_lib.errors import InputError
@@ -294,20 +295,20 @@ def test_cells_that_lost_their_tags_are_known_again():
         {"cell_type": "code", "metadata": {}, "source": "done = train(epochs)"},
     ]
     notebook = {"cells": cells, "metadata": {}, "nbformat": 4, "nbformat_minor": 5}
-    notebooks.inject(Path("n.ipynb"), notebook, parameters)
+    inject(Path("n.ipynb"), notebook, parameters)
     values: dict = {}
     for cell in notebook["cells"][:-1]:
         exec("".join(cell["source"]), values)
     assert len(notebook["cells"]) == 3 and {name: values[name] for name in parameters} == parameters
     again = json.loads(json.dumps(notebook, allow_nan=False))
-    notebooks.inject(Path("n.ipynb"), again, parameters)
+    inject(Path("n.ipynb"), again, parameters)
     assert again == notebook
     again["cells"][2]["source"] = "epochs = 9"
     with pytest.raises(InputError, match=r"n.ipynb: cell 3 sets epochs = 9, where 7 is asked for"):
-        notebooks.inject(Path("n.ipynb"), again, parameters)
+        inject(Path("n.ipynb"), again, parameters)
     bare = {"cells": [cells[2] | {"source": "pass"}], "metadata": {}}
     with pytest.raises(InputError, match="no cell is tagged parameters"):
-        notebooks.inject(Path("n.ipynb"), bare, parameters)
+        inject(Path("n.ipynb"), bare, parameters)
 
 
 def test_an_edit_that_was_propagated_lives(tmp_path):

@@ -108,7 +108,7 @@ def test_every_width_has_its_own_number_of_parameters(widths):
     # from the radii alone: log of the mean of r^n, and the determinant and ball of that n
     for i, n in enumerate(sizes):
         sweep = storage.load_sweep(storage.sweep_path(run, "data", 0, "hidden_dims", WIDTHS[i]))
-        from volume_lib.volume.estimate import threshold_radii
+        from volume_lib.volume.radii import threshold_radii
 
         r = threshold_radii(sweep, 0.9).radius
         expected = math.log(np.mean((r / r.max()) ** n)) + n * math.log(r.max())

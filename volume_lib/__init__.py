@@ -67,7 +67,8 @@ if TYPE_CHECKING:
     from volume_lib.storage.sweeps import load_sweep
     from volume_lib.sweep.run import run_sweep
     from volume_lib.training.runs import train_models
-    from volume_lib.volume.estimate import estimate_volumes, threshold_radii
+    from volume_lib.volume.estimate import estimate_volumes
+    from volume_lib.volume.radii import threshold_radii
 
 __getattr__, _ = lazy(
     __name__,
@@ -86,7 +87,8 @@ __getattr__, _ = lazy(
         "storage.sweeps": "load_sweep",
         "sweep.run": "run_sweep",
         "training.runs": "train_models",
-        "volume.estimate": "estimate_volumes threshold_radii",
+        "volume.estimate": "estimate_volumes",
+        "volume.radii": "threshold_radii",
     },
 )
 

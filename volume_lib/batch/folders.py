@@ -17,12 +17,12 @@ from volume_lib.batch.notebooks import (
     KEY,
     cells_digest,
     existing_notebook,
-    inject,
     is_as_placed,
     is_template_unedited,
     read_notebook,
     write_notebook,
 )
+from volume_lib.batch.parameters import inject
 from volume_lib.batch.steps import NOTEBOOKS, Job, jobs_of, template_path
 from volume_lib.errors import InputError
 from volume_lib.experiment.file import FILE_NAME, Experiment, RunSeeds, experiment_file, read_experiment

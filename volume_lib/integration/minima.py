@@ -31,8 +31,8 @@ from volume_lib.section import takes
 from volume_lib.storage.weights import weights_digest
 from volume_lib.sweep.done import losses_at_zero
 from volume_lib.sweep.older import with_moments
-from volume_lib.volume.estimate import threshold_radii
 from volume_lib.volume.mass import UNKNOWN, RayMass, ray_mass
+from volume_lib.volume.radii import threshold_radii
 
 
 @takes(IntegrateSettings)

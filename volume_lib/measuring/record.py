@@ -23,8 +23,9 @@ from volume_lib.problems.losses import LOSSES, PerSample
 from volume_lib.rays.reference import init_widths
 from volume_lib.records import ADDITIONAL, Sweep
 from volume_lib.sweep.evaluator import budget_of
-from volume_lib.volume.estimate import Radii, estimate_volumes, log_volume, threshold_radii
+from volume_lib.volume.estimate import estimate_volumes, log_volume
 from volume_lib.volume.mass import RayMass, ray_mass
+from volume_lib.volume.radii import Radii, threshold_radii
 
 _SHOWN = 8
 """Parameters named in a summary; the record has them all."""

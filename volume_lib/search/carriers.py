@@ -19,7 +19,7 @@ e^(−40)·L^n``, at its upper end, too. Therefore, wherever those left out lie 
 (:func:`volume_lib.volume.diagnostics.rank_probabilities`) is asked of small subsets, too, whose largest ray
 can be any. Two minima are compared there by rays that may lie closer than their brackets are wide. What that
 needs is no further evaluation, but the place of the crossing inside its bracket, which
-:attr:`volume_lib.volume.estimate.Radii.crossing` has to about 1e-6.
+:attr:`volume_lib.volume.radii.Radii.crossing` has to about 1e-6.
 """
 
 from __future__ import annotations
