@@ -111,7 +111,7 @@ def test_report_is_one_page_with_every_figure_inside(writer, tmp_path):
     assert str(page) in result.output
     text = page.read_text()
     figures = sorted((folder / "analysis").glob("*.png"))
-    count = 14 if writer == "present" else 13  # older results do not say how reliable the order is
+    count = 15 if writer == "present" else 14  # older results do not say how reliable the order is
     assert len(figures) == len(list((folder / "analysis").glob("*.pdf"))) == count
     assert text.count('src="data:image/png;base64') == count
     assert "left out: model_7_data_7" in text and "summary.csv" in text

@@ -52,7 +52,7 @@ def volume_against_data(
         own = experiment.minima.index(landscape)
         if np.isfinite(centre[own]):
             ring = {"marker": "o", "mfc": "none", "mec": "black", "mew": 0.8, "ls": "none"}
-            ax.plot(x[own], centre[own], **ring, ms=10, zorder=5)
+            ax.plot(x[own], centre[own], **ring, ms=10, zorder=5, clip_on=False)  # whole at the edge
             handles.append(Line2D([], [], **ring, ms=6, label="trained here"))
     style.data_axis(ax, x)
     unit = style.nats_axis(ax.yaxis, values)
@@ -315,7 +315,9 @@ def _colour_bar(
     axes: Axes | Sequence[Axes], scale: ScalarMappable, experiment: ExperimentResults, column: str
 ) -> None:
     figure = (axes if isinstance(axes, Axes) else axes[0]).figure
-    bar = figure.colorbar(scale, ax=axes, pad=0.03, fraction=0.05, aspect=30)
+    # beside one axes; below several, whose width is needed for their ticks
+    where = "right" if isinstance(axes, Axes) else "bottom"
+    bar = figure.colorbar(scale, ax=axes, location=where, pad=0.03, fraction=0.05, aspect=30)
     bar.ax.tick_params(labelsize=style.SMALL, length=2, width=0.6)
     bar.outline.set_linewidth(0.6)
     words = COLUMN_WORDS.get(column, column).format(loss_unit=style.literal(experiment.loss_unit))

@@ -62,11 +62,15 @@ def rank_table(
             )
     ax.set_xticks(range(len(minima)), [f"{m:,}" for m in minima], rotation=30 if len(minima) > 4 else 0)
     ax.set_yticks(range(len(minima)), [str(rank + 1) for rank in range(len(minima))])
+    lines = [
+        experiment_plots.landscape_words(experiment, landscape),
+        experiment_plots.failed_words(experiment),
+    ]
     return style.finish(
         ax,
         f"minimum: {experiment_plots.minima_words(experiment, sizes=False)}",
         f"rank by {style.VOLUME_WORDS[quantity]}",
-        experiment_plots.landscape_words(experiment, landscape),
+        "\n".join(filter(None, lines)),
     )
 
 
@@ -198,7 +202,8 @@ def residuals(
         ax.plot(np.full(len(column), fit.sizes[j]), column, **styles[minimum], ms=3.5, ls="none", alpha=0.7)
     style.data_axis(ax, fit.sizes[fit.sizes > 0], log=True)
     unit = style.nats_axis(ax.yaxis, fit.residuals)
-    title = _values_and_title(experiment, landscape, "log_exp_r_n")[1].split("\n")[0]
+    where = _values_and_title(experiment, landscape, "log_exp_r_n")[1].split("\n")[0]
+    title = "\n".join(filter(None, [where, experiment_plots.failed_words(experiment)]))
     style.legend(ax, title, [Line2D([], [], color=style.LIGHT, lw=0.7, label="one seed")])
     return style.finish(ax, experiment_plots.minima_words(experiment), f"residual ({unit})")
 
