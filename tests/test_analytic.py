@@ -105,12 +105,10 @@ def test_without_them_a_wide_spectrum_is_a_lower_bound_and_says_so(tmp_path):
 
 GROUPS, DIRECTIONS = 200, 200
 BODIES = {
-    **{f"bowl {n}": (lambda n=n: quadratic_bowl(log_spectrum(n, 1))) for n in (2, 3, 4, 5, 6)},
-    "box 3": lambda: box([1.0, 2.0, 3.0]),
+    **{f"bowl {n}": (lambda n=n: quadratic_bowl(log_spectrum(n, 1))) for n in (2, 4, 6)},
     "box 6": lambda: box(np.linspace(1, 2, 6)),
     "cross-polytope 3": lambda: cross_polytope(np.linspace(1, 1.5, 3)),
     "cross-polytope 6": lambda: cross_polytope(np.linspace(1, 1.5, 6)),
-    "tilted ellipsoid 3": lambda: tilted_bowl(log_spectrum(3, 1)),
     "tilted ellipsoid 6": lambda: tilted_bowl(log_spectrum(6, 1)),
 }
 

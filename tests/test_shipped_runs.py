@@ -20,6 +20,7 @@ from volume_lib.batch.folders import prepare_notebook
 from volume_lib.batch.steps import NOTEBOOKS, Job, jobs_of, read_notebook
 from volume_lib.errors import InputError
 from volume_lib.experiment.file import Experiment, read_experiment
+from volume_lib.plots import style
 from volume_lib.problems import data_root, get_problem
 from volume_lib.problems.image_folder import ImageFolder
 from volume_lib.problems.images import ImageProblem
@@ -205,7 +206,9 @@ def test_all_its_notebooks_run_on_a_handful_of_samples(folder, found, tmp_path, 
     problem = get_problem(experiment.problem)
     data = few(problem, found(problem))
     monkeypatch.setattr(type(problem), "load", lambda self, root=None: data)
-    monkeypatch.setattr(plots, "save", partial(save_small, plots.save))
+    small = partial(save_small, plots.save)
+    for room in (plots, style):  # notebooks call it there, figures for the paper here
+        monkeypatch.setattr(room, "save", small)
     (run,) = batch.make(experiment.folder)
     for job in [*jobs_of(experiment, experiment.run_seeds[0]), Job(experiment, "analysis")]:
         execute(job, monkeypatch)
