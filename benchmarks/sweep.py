@@ -198,9 +198,8 @@ def sweep_all(
         if isinstance(chosen.search, Grid):
             end = watch.marks[-1]
             evaluated = end[1] - watch.marks[0][1]
-            once = 99 / (
-                (len(chosen.search.coefficients) - 1) * count
-            )  # of 100, all but 0 for each direction
+            # of 100 coefficients all but 0, which every direction shares
+            once = 99 * sum(rays.sizes) / evaluated
             seconds += once * (end[0] - watch.marks[0][0])
             samples += once * evaluated
             continue
