@@ -21,7 +21,12 @@ from volume_lib.sweep.run import run_sweep
 from volume_lib.training.runs import train_models
 
 ROOT = Path(__file__).resolve().parents[1]
-NOTEBOOKS = [ROOT / "analyze_experiments_data.ipynb", *sorted((ROOT / "visualization").glob("*.ipynb"))]
+COLAB = ROOT / "start_on_colab.ipynb"
+NOTEBOOKS = [
+    COLAB,
+    ROOT / "analyze_experiments_data.ipynb",
+    *sorted((ROOT / "visualization").glob("*.ipynb")),
+]
 PARAMETERS = {
     "perturbation_histograms": {"loss_threshold": 0.9},
     "loss_landscape_slices": {"points": 7, "loss_threshold": 0.9},
@@ -94,6 +99,31 @@ def test_scale_invariance_runs_and_its_table_holds_the_exact_changes(tmp_path):
     assert weights.split()[-4] == "0.00" and weights.split()[-2] == weights.split()[-3] == "-24.95"
     for figure in ("log_exp_r_n", "log_volume", "log_mass_rays"):
         assert (tmp_path / "figures" / f"{figure}.png").is_file()
+
+
+def test_the_notebook_for_colab_runs_alone(run_dir, tmp_path):
+    (tmp_path / "demo").mkdir()
+    (tmp_path / "demo" / "model_0_data_10").symlink_to(run_dir)  # in place of an example of a minute
+    executed = execute(COLAB, tmp_path / "colab.ipynb", {"loss_threshold": 0.9})
+    outputs = [output for cell in executed.cells for output in cell.get("outputs", [])]
+    assert not any(output.output_type == "error" for output in outputs)
+    assert "volume_lib is installed." in outputs[0]["text"]
+    told = "".join(str(output.get("data", "")) for output in outputs)
+    assert "image/png" in told and "log volume" in told
+
+
+@pytest.mark.parametrize("address", [None, "git+https://example.invalid/mine"])
+def test_its_first_cell_installs_from_the_given_address_or_says_what_to_give(address, monkeypatch, capsys):
+    first = next(cell for cell in json.loads(COLAB.read_text())["cells"] if cell["cell_type"] == "code")
+    called = []
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    monkeypatch.setattr("subprocess.run", lambda command, check: called.append((command[1:], check)))
+    exec("".join(first["source"]).replace("install_from = None", f"install_from = {address!r}", 1), {})
+    told = capsys.readouterr().out
+    if address is None:
+        assert not called and told.count("\n") == 1 and "set install_from above to the address" in told
+    else:
+        assert called == [(["-m", "pip", "install", "--quiet", address], True)] and not told
 
 
 @pytest.mark.parametrize("writer", ["present", "older"])

@@ -23,6 +23,7 @@ ALL = [
     *sorted(ROOT.glob("experiments/*.ipynb")),
     *sorted(ROOT.glob("visualization/*.ipynb")),
     ROOT / "analyze_experiments_data.ipynb",
+    ROOT / "start_on_colab.ipynb",
 ]
 
 
