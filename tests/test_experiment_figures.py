@@ -135,7 +135,7 @@ def test_each_figure_of_a_landscape_names_it_and_explains_its_triangle():
     result = known.results(0, 40, LEVELS[1:], num_censored=[0, 0])
     result["log_exp_r_n_values"][0] = -math.inf
     single = plots.log_volumes(result)
-    assert single.get_title(loc="left") == "landscape: +40 samples; ▽ no volume"
+    assert single.get_title(loc="left") == "landscape: +40 samples\nloss threshold 0.1; ▽ no volume"
     for draw in (plots.volume_against_test_loss, plots.rank_agreement, plots.rank_probabilities):
         assert "landscape: +40 samples" in draw(result).get_legend().get_title().get_text()
     without = plots.rank_agreement(result).get_legend().get_title().get_text()
@@ -159,6 +159,57 @@ def test_numbers_of_directions_have_whole_ticks():
     ax = plots.rank_probabilities(known.results(0, 0, LEVELS, **few, radii_rank_probabilities_full=[0.1] * 6))
     ax.figure.canvas.draw()
     assert all(tick == round(tick) for tick in ax.get_xticks())
+
+
+def said(drawn):
+    """All titles of a figure, of its axes and its legends."""
+    figure = style.figure_of(drawn)
+    legends = [*figure.legends, *(ax.get_legend() for ax in figure.axes if ax.get_legend())]
+    titles = [ax.get_title(loc="left") for ax in figure.axes]
+    return "\n".join([*titles, *(legend.get_title().get_text() for legend in legends)])
+
+
+def test_each_figure_says_the_threshold_that_it_is_for(experiment):
+    words = f"loss threshold {experiment.loss_threshold:g}"
+    fit = analysis.scaling_law(experiment, 0)
+    order = [analysis.rank_agreement(experiment, 0)]
+    drawn = [
+        *(
+            f(experiment)
+            for f in (plots.volume_against_data, plots.volume_against_landscape, plots.landscapes)
+        ),
+        *(f(experiment) for f in (plots.rank_table, plots.uncertainty, plots.stability)),
+        plots.against_volume(experiment, "test_loss"),
+        plots.power_law(experiment, fit),
+        plots.power_law(experiment, fit, analysis.OWN),
+        plots.residuals(experiment, fit),
+        plots.agreement(order),
+        plots.compare(analysis.compare(experiment, experiment)),
+    ]
+    result = known.results(0, 40, LEVELS[1:])
+    run_figures = (plots.volume_against_test_loss, plots.rank_agreement, plots.rank_probabilities)
+    drawn += [f(result) for f in run_figures]
+    drawn += [plots.log_volumes(result), plots.log_volumes([result, known.results(0, 0, LEVELS)])]
+    for figure in drawn:
+        assert said(figure).count(words) == 1, said(figure)
+    by_acc = {"acc_threshold": 0.9, "log_exp_r_n_acc_values": result["log_exp_r_n_values"]}
+    by_accuracy = plots.log_volumes(result | by_acc, quantity="log_exp_r_n_acc")
+    assert "accuracy threshold 0.9" in said(by_accuracy) and "loss threshold" not in said(by_accuracy)
+
+
+def test_every_panel_has_ticks_and_whole_rings(experiment):
+    figure = plots.landscapes(experiment)
+    figure.canvas.draw()
+    for ax in figure.axes:
+        low, high = sorted(ax.get_xlim())
+        labels = [
+            t.get_text()
+            for t, x in zip(ax.get_xticklabels(), ax.get_xticks(), strict=True)
+            if low <= x <= high
+        ]
+        assert len([label for label in labels if label]) >= 2, labels
+        rings = [line for line in ax.lines if line.get_markersize() == 10]
+        assert rings and not any(ring.get_clip_on() for ring in rings)
 
 
 def test_no_axis_has_an_offset_over_the_legend(experiment):

@@ -18,7 +18,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from jupyter import CHROMIUM, Lab, Seen, browser_page, clone, jupyter_lab, with_parameters
+from jupyter import CHROMIUM, Lab, Seen, chromium, clone, jupyter_lab, page_of, with_parameters
 
 pytest.importorskip("playwright")
 if CHROMIUM is None:
@@ -62,8 +62,14 @@ def fresh(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def lab(fresh, shots):
-    with jupyter_lab(fresh) as (address, token), browser_page() as page:
+def browser():
+    with chromium() as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def lab(fresh, shots, browser):
+    with jupyter_lab(fresh) as (address, token), page_of(browser) as page:
         yield Lab(page, address, token, fresh, shots)
 
 
@@ -169,12 +175,12 @@ def test_the_stop_button_of_a_batch(lab):
 
 
 @pytest.mark.parametrize("width", [1280, 400])
-def test_the_report(fresh, shots, width):
+def test_the_report(fresh, shots, browser, width):
     """The page on a screen and on a telephone: nothing wider than the window, figures with their alt text."""
     page_file = fresh / "report.html"
     command = [sys.executable, "-m", "volume_lib", "report", "experiments/low_data/mnist"]
     subprocess.run([*command, "--out", str(page_file)], cwd=fresh, check=True)
-    with browser_page(width=width) as page:
+    with page_of(browser, width) as page:
         loaded = []
         page.on("request", lambda request: loaded.append(request.url))
         page.goto(page_file.as_uri())

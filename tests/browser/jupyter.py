@@ -146,9 +146,15 @@ class Lab:
             f".jp-Notebook-ExecutionIndicator[data-status='{wanted.lower()}']", timeout=1000 * seconds
         )
 
+    def _begin(self) -> None:
+        """Run all cells from the menu, and wait until the page shows that they are asked for."""
+        self.menu("Run", "Run All Cells")
+        begun = self.page.locator(".jp-InputArea-prompt", has_text=re.compile(r"\[(\*|\d+)\]"))
+        begun.first.wait_for(timeout=60_000)
+
     def run_all(self, seconds: float) -> Seen:
         """All cells from the menu; wait until the last has run or one has failed."""
-        self.menu("Run", "Run All Cells")
+        self._begin()
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             self.page.wait_for_timeout(500)
@@ -162,8 +168,9 @@ class Lab:
 
     def interrupt_in_the_middle(self, wait: float = 6, seconds: float = 60) -> Seen:
         """Run all cells, press Stop when the bar has begun to move, and wait until the kernel is idle."""
-        self.menu("Run", "Run All Cells")
-        self.page.wait_for_selector(".widget-hprogress, .jp-OutputArea-output .progress", timeout=120_000)
+        self._begin()
+        bar = self.page.locator(".jp-OutputArea-output", has_text=re.compile(r"\d%\|"))
+        bar.first.wait_for(timeout=120_000)
         self.page.wait_for_timeout(1000 * wait)
         self.page.locator("[data-command='notebook:interrupt-kernel'], [title*='Interrupt']").first.click()
         self.status("Idle", seconds)
@@ -196,16 +203,26 @@ class Lab:
 
 
 @contextmanager
-def browser_page(width: int = 1280, height: int = 1000) -> Iterator[Any]:
-    """A page of headless Chromium."""
+def chromium() -> Iterator[Any]:
+    """Headless Chromium; one at a time in a process."""
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as play:
         browser = play.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         try:
-            yield browser.new_page(viewport={"width": width, "height": height})
+            yield browser
         finally:
             browser.close()
+
+
+@contextmanager
+def page_of(browser: Any, width: int = 1280, height: int = 1000) -> Iterator[Any]:
+    """A page of its own."""
+    page = browser.new_page(viewport={"width": width, "height": height})
+    try:
+        yield page
+    finally:
+        page.close()
 
 
 def with_parameters(notebook: Path, **values: Any) -> Path:

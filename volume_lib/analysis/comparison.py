@@ -33,6 +33,8 @@ class Comparison:
     interval: np.ndarray
     per_parameter: bool
     paired: bool
+    loss_threshold: float | None = None
+    """What both were measured at; None where they differ, or where accuracy bounds the regions."""
 
     def describe(self) -> str:
         """One line for each minimum: the difference with its 95 % interval, or why there is none."""
@@ -96,6 +98,7 @@ def compare(
     per_parameter = dimensions[0] != dimensions[1] and quantity in QUANTITIES
     if per_parameter:
         sides = [side / n[0] for side, n in zip(sides, dimensions, strict=True)]
+    thresholds = {first.loss_threshold, second.loss_threshold}
     difference, interval = (_paired if paired else _welch)(*sides)
     return Comparison(
         (first.name, second.name),
@@ -108,6 +111,7 @@ def compare(
         interval,
         per_parameter,
         paired,
+        None if quantity.endswith("_acc") or len(thresholds) > 1 else first.loss_threshold,
     )
 
 

@@ -29,6 +29,7 @@ class Agreement:
     per_run: np.ndarray
     mean: float
     interval: tuple[float, float]
+    loss_threshold: float | None = None
 
 
 @dataclass(frozen=True)
@@ -85,13 +86,14 @@ def rank_agreement(
         if len(a) >= 3 and np.ptp(a) > 0 and np.ptp(b) > 0:
             per_run[i] = measures[method](a, b).statistic
     valid = per_run[~np.isnan(per_run)]
+    threshold = None if quantity.endswith("_acc") else experiment.loss_threshold
     if not valid.size:
-        return Agreement(landscape, method, per_run, math.nan, (math.nan, math.nan))
+        return Agreement(landscape, method, per_run, math.nan, (math.nan, math.nan), threshold)
     generator = np.random.default_rng(seed)
     means = valid[generator.integers(len(valid), size=(bootstrap, len(valid)))].mean(axis=1)
     tail = 50 * (1 - CONFIDENCE)
     low, high = np.percentile(means, [tail, 100 - tail])
-    return Agreement(landscape, method, per_run, float(valid.mean()), (float(low), float(high)))
+    return Agreement(landscape, method, per_run, float(valid.mean()), (float(low), float(high)), threshold)
 
 
 def fit_power_law(sizes: Sequence[float] | np.ndarray, log_volumes: np.ndarray) -> PowerLaw:

@@ -102,11 +102,12 @@ def rewritten(
     *,
     exact: Mapping[str, Sequence[float]] | None = None,
     quantity: str = "log_volume",
+    threshold: float | None = None,
 ) -> Axes:
     """Change of a ``quantity`` (nats) against the ``factors`` (K,) by which a network was rewritten.
 
-    ``changes``: way of measuring → (K,), a line each. ``exact``: the true changes of these, dashed in the
-    same colour.
+    ``changes``: way of measuring → (K,), a line each, of regions at the ``threshold`` of the loss.
+    ``exact``: the true changes of these, dashed in the same colour.
     """
     ax = style.new_axes(ax, height=0.85)
     exact = exact or {}
@@ -120,6 +121,8 @@ def rewritten(
     ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     ax.xaxis.set_minor_locator(NullLocator())
     unit = style.nats_axis(ax.yaxis, list(changes.values()))
-    style.legend(ax, "directions; dashed: exact" if exact else "directions")
+    lines = [] if threshold is None else [style.threshold_words(threshold)]
+    lines.append("directions; dashed: exact" if exact else "directions")
+    style.legend(ax, "\n".join(lines))
     words = style.volume_label(quantity, unit)
     return style.finish(ax, "factor of the first layer, divisor of the next", f"change of {words}")

@@ -54,9 +54,9 @@ def volume_against_data(
             ring = {"marker": "o", "mfc": "none", "mec": "black", "mew": 0.8, "ls": "none"}
             ax.plot(x[own], centre[own], **ring, ms=10, zorder=5, clip_on=False)  # whole at the edge
             handles.append(Line2D([], [], **ring, ms=6, label="trained here"))
-    style.data_axis(ax, x)
+    style.data_axis(ax, x[~np.isnan(values).all(axis=0)])
     unit = style.nats_axis(ax.yaxis, values)
-    style.legend(ax, title_words(experiment, landscape, values), handles)
+    style.legend(ax, title_words(experiment, landscape, values, quantity), handles)
     return style.finish(ax, minima_words(experiment), style.volume_label(quantity, unit))
 
 
@@ -150,10 +150,9 @@ def volume_against_landscape(
     _fall_to_the_foot(ax, cutoffs)
     style.data_axis(ax, [*x, *(cutoff for *_, cutoff, _ in cutoffs)])
     unit = style.nats_axis(ax.yaxis, np.concatenate(everything))
-    title = f"minimum: {minima_words(experiment, sizes=False)}" + (
-        "\n× no volume from here on" if cutoffs else ""
-    )
-    style.legend(ax, title, handles)
+    lines = [threshold_words(experiment, quantity), f"minimum: {minima_words(experiment, sizes=False)}"]
+    lines += ["× no volume from here on"] if cutoffs else []
+    style.legend(ax, "\n".join(filter(None, lines)), handles)
     return style.finish(ax, landscape_axis_words(experiment), style.volume_label(quantity, unit))
 
 
@@ -200,7 +199,7 @@ def against_volume(
         handles.append(Line2D([], [], **look, ls="none", ms=4.5, label=f"{minimum:,}"))
     unit = style.nats_axis(ax.xaxis, volumes)
     ax.xaxis.set_major_locator(style.MaxNLocator(4))
-    title = title_words(experiment, landscape, volumes, drawn=False)
+    title = title_words(experiment, landscape, volumes, quantity, drawn=False)
     style.legend(ax, f"{title}\nminimum: {minima_words(experiment, sizes=False)}", handles)
     words = COLUMN_WORDS.get(column, column).format(loss_unit=style.literal(experiment.loss_unit))
     return style.finish(ax, style.volume_label(quantity, unit), words)
@@ -232,7 +231,7 @@ def uncertainty(experiment: ExperimentResults, landscape: int | None = None, ax:
             ax.plot(x[shown], sizes[shown], **look, label=name)
     style.data_axis(ax, x)
     style.loss_axis(ax, np.concatenate(list(limits.values())))
-    style.legend(ax, landscape_words(experiment, landscape))
+    style.legend(ax, f"{landscape_words(experiment, landscape)}\n{threshold_words(experiment)}")
     return style.finish(ax, minima_words(experiment), f"uncertainty of {style.LOG_EXP_R_N} (nats)")
 
 
@@ -268,6 +267,11 @@ def landscape_words(experiment: ExperimentResults, landscape: int) -> str:
     return f"landscape: +{landscape:,} {kind}"
 
 
+def threshold_words(experiment: ExperimentResults, quantity: str = "log_exp_r_n") -> str:
+    """The threshold of the loss that bounds the regions; empty for a quantity that accuracy bounds."""
+    return "" if quantity.endswith("_acc") else style.threshold_words(experiment.loss_threshold)
+
+
 def no_volume_words(values: np.ndarray) -> str:
     """What the hollow markers and triangles of :func:`averages` say, as further lines of a title."""
     nothing = np.isneginf(values)
@@ -289,13 +293,14 @@ def failed_words(experiment: ExperimentResults) -> str:
 
 
 def title_words(
-    experiment: ExperimentResults, landscape: int, values: np.ndarray, *, drawn: bool = True
+    experiment: ExperimentResults, landscape: int, values: np.ndarray, quantity: str, *, drawn: bool = True
 ) -> str:
-    """The landscape, and in further lines what markers without a volume and failed networks mean.
+    """The landscape, and in further lines the threshold, what markers without a volume mean, failed networks.
 
     ``drawn``: minima without a volume have markers; else they are only counted as not there.
     """
-    lines = [landscape_words(experiment, landscape), failed_words(experiment)]
+    lines = [landscape_words(experiment, landscape), threshold_words(experiment, quantity)]
+    lines += [failed_words(experiment)]
     words = no_volume_words(values).strip("\n")
     if words and not drawn:
         words = "without those that have no volume"

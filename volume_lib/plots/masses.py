@@ -68,7 +68,15 @@ def _legend_of_passes(ax: Axes, masses: Masses) -> None:
     """Minima by colour, passes by dashes."""
     ax.plot([], [], "-", color=style.GREY, lw=1, label="forward")
     ax.plot([], [], "--", color=style.GREY, lw=1, label="backward")
-    style.legend(ax, f"minimum: {style.data_label(masses['key'], masses['dataset_type'])}")
+    style.legend(
+        ax, f"{where_words(masses)}\nminimum: {style.data_label(masses['key'], masses['dataset_type'])}"
+    )
+
+
+def where_words(masses: Masses) -> str:
+    """The landscape and the threshold, for a title."""
+    where = f"landscape: +{masses['loss_landscape_data_param']:,} samples"
+    return f"{where}\n{style.threshold_words(masses['loss_threshold'])}"
 
 
 def rays_and_integration(
@@ -103,8 +111,7 @@ def rays_and_integration(
     ax.plot([], [], "o", color=style.GREY, ms=4.5, label="by integration")
     ax.set_yscale("symlog", linthresh=100)
     first = several[0]
-    where = f"landscape +{first['loss_landscape_data_param']:,}, loss ≤ {first['loss_threshold']:g}"
-    style.legend(ax, where + (f"\n{style.NO_VOLUME}" if nothing else ""))
+    style.legend(ax, where_words(first) + (f"\n{style.NO_VOLUME}" if nothing else ""))
     words = style.data_label(first["key"], first["dataset_type"])
     return style.finish(ax, f"minimum: {words}", f"log mass, {first['region']} region (nats)")
 

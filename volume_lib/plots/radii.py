@@ -67,6 +67,7 @@ def radii_summary(
     *,
     levels: Sequence[float] | None = None,
     minimum: str = "additional training samples",
+    title: str = "",
 ) -> Axes:
     """Quartiles (bar), median (filled), mean (hollow), largest radius (▸) of each minimum, and its range.
 
@@ -93,7 +94,7 @@ def radii_summary(
         Line2D([], [], marker="o", mfc="white", label="mean", **grey),
         Line2D([], [], marker=">", label="largest", **grey),
     ]
-    style.legend(ax, handles=handles)
+    style.legend(ax, title, handles)
     return style.finish(ax, "threshold radius", f"minimum: {minimum}")
 
 
@@ -127,7 +128,12 @@ def radii_tail(
 
 
 def weight_shares(
-    radii: Mapping[float, Any], n: int, ax: Axes | None = None, *, levels: Sequence[float] | None = None
+    radii: Mapping[float, Any],
+    n: int,
+    ax: Axes | None = None,
+    *,
+    levels: Sequence[float] | None = None,
+    title: str = "",
 ) -> Axes:
     """How much of the mean of ``r^n`` the k largest radii carry: near 1 at k = 1, one direction is all.
 
@@ -149,5 +155,5 @@ def weight_shares(
         longest = max(longest, len(radius))
     style.data_axis(ax, [1, longest], log=longest > 10)
     ax.set_ylim(0, 1.05)
-    style.legend(ax, "minimum", handles)
+    style.legend(ax, title or "minimum", handles)
     return style.finish(ax, "largest radii taken together", r"share of $\sum r^n$")

@@ -67,9 +67,10 @@ def log_volumes(
     unit = style.nats_axis(ax.yaxis, [as_floats(r[f"{quantity}_values"]).max() for r in several])
     if len(several) > 1:
         words = style.data_label(ADDITIONAL, several[0].get("dataset_type", "data"))
-        style.legend(ax, f"landscape: {words}" + (f"\n{style.NO_VOLUME}" if nothing else ""))
+        lines = [threshold_words(several[0], quantity), style.NO_VOLUME if nothing else ""]
+        style.legend(ax, "\n".join(filter(None, [f"landscape: {words}", *lines])))
     else:
-        title = landscape_words(several[0]) + (f"; {style.NO_VOLUME}" if nothing else "")
+        title = landscape_words(several[0], quantity) + (f"; {style.NO_VOLUME}" if nothing else "")
         ax.set_title(title, fontsize=style.FONT, loc="left")
     return style.finish(ax, data_words(several[0]), style.volume_label(quantity, unit))
 
@@ -108,7 +109,9 @@ def volume_against_test_loss(
         Line2D([], [], **styles[level], ms=5, ls="none", label=f"{level:,}") for level in sorted(models)
     ]
     nothing = "" if np.isfinite(x).all() else "; ◁ no volume"
-    style.legend(ax, f"{landscape_words(results)}\nminimum: {data_words(results)}{nothing}", in_order)
+    style.legend(
+        ax, f"{landscape_words(results, quantity)}\nminimum: {data_words(results)}{nothing}", in_order
+    )
     return style.finish(
         ax, style.volume_label(quantity, unit), f"test loss ({style.literal(results['loss_unit'])})"
     )
@@ -178,12 +181,22 @@ def rank_probabilities(results: Results, ax: Axes | None = None) -> Axes:
     return style.finish(ax, "directions in the subset", "probability")
 
 
-def landscape_words(results: Results) -> str:
-    """The landscape of one result, for a title."""
+def landscape_words(results: Results, quantity: str = "log_exp_r_n") -> str:
+    """The landscape and the threshold of one result, for a title."""
     kind = {"poison": "poisoned samples", "noise": "noise samples"}.get(
         results.get("dataset_type", "data"), "samples"
     )
-    return f"landscape: +{int(results['loss_landscape_data_param']):,} {kind}"
+    where = f"landscape: +{int(results['loss_landscape_data_param']):,} {kind}"
+    threshold = threshold_words(results, quantity)
+    return f"{where}\n{threshold}" if threshold else where
+
+
+def threshold_words(results: Results, quantity: str = "log_exp_r_n") -> str:
+    """The threshold that bounds the regions of ``quantity``: of the loss, or of the accuracy."""
+    if not quantity.endswith("_acc"):
+        return style.threshold_words(results["loss_threshold"]) if "loss_threshold" in results else ""
+    threshold = results.get("acc_threshold")
+    return "" if threshold is None else f"accuracy threshold {threshold:g}"
 
 
 def data_words(results: Results) -> str:

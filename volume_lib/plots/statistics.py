@@ -64,6 +64,7 @@ def rank_table(
     ax.set_yticks(range(len(minima)), [str(rank + 1) for rank in range(len(minima))])
     lines = [
         experiment_plots.landscape_words(experiment, landscape),
+        experiment_plots.threshold_words(experiment, quantity),
         experiment_plots.failed_words(experiment),
     ]
     return style.finish(
@@ -113,7 +114,10 @@ def agreement(
     ax.set_ylim(-1.1, 1.1)
     ax.set_xlim(-0.5, len(landscapes) - 0.5)
     ax.set_xticks(range(len(landscapes)), [f"{level:,}" for level in landscapes])
-    style.legend(ax, "interval over seeds; dashes: single seeds")
+    everything = [a for group in series.values() for a in group]
+    thresholds = {a.loss_threshold for a in everything if a.loss_threshold is not None}
+    lines = [style.threshold_words(threshold) for threshold in sorted(thresholds)]
+    style.legend(ax, "\n".join([*lines, "interval over seeds; dashes: single seeds"]))
     return style.finish(ax, xlabel, "rank correlation")
 
 
@@ -149,11 +153,13 @@ def _values_and_title(
 ) -> tuple[np.ndarray, str]:
     if landscape == OWN:
         values = experiment.own_landscapes(quantity)
-        lines = ["each minimum in the landscape of its own data", experiment_plots.failed_words(experiment)]
+        lines = ["each minimum in the landscape of its own data"]
+        lines += [experiment_plots.threshold_words(experiment, quantity)]
+        lines += [experiment_plots.failed_words(experiment)]
         return values, "\n".join(filter(None, lines)) + experiment_plots.no_volume_words(values)
     level = experiment.landscapes[0] if landscape is None else int(landscape)
     values = experiment.matrix(quantity, level)
-    return values, experiment_plots.title_words(experiment, level, values)
+    return values, experiment_plots.title_words(experiment, level, values, quantity)
 
 
 def stability(experiment: ExperimentResults, landscape: int | None = None, ax: Axes | None = None) -> Axes:
@@ -181,6 +187,7 @@ def stability(experiment: ExperimentResults, landscape: int | None = None, ax: A
         style.data_axis(ax, everything)
     ax.set_ylim(-0.03, 1.05)
     title = experiment_plots.landscape_words(experiment, landscape)
+    title += f"\n{experiment_plots.threshold_words(experiment)}"
     style.legend(ax, f"{title}\na random subset of directions …")
     return style.finish(ax, "directions in the subset", "share of subsets")
 
@@ -202,8 +209,8 @@ def residuals(
         ax.plot(np.full(len(column), fit.sizes[j]), column, **styles[minimum], ms=3.5, ls="none", alpha=0.7)
     style.data_axis(ax, fit.sizes[fit.sizes > 0], log=True)
     unit = style.nats_axis(ax.yaxis, fit.residuals)
-    where = _values_and_title(experiment, landscape, "log_exp_r_n")[1].split("\n")[0]
-    title = "\n".join(filter(None, [where, experiment_plots.failed_words(experiment)]))
+    where, threshold = _values_and_title(experiment, landscape, "log_exp_r_n")[1].split("\n")[:2]
+    title = "\n".join(filter(None, [where, threshold, experiment_plots.failed_words(experiment)]))
     style.legend(ax, title, [Line2D([], [], color=style.LIGHT, lw=0.7, label="one seed")])
     return style.finish(ax, experiment_plots.minima_words(experiment), f"residual ({unit})")
 
@@ -240,7 +247,10 @@ def compare(
     unit = style.nats_axis(ax.yaxis, np.concatenate([comparison.first, comparison.second]))
     if comparison.per_parameter:
         unit += " per parameter"
-    style.legend(ax, f"landscape: +{comparison.landscape:,} samples")
+    lines = [f"landscape: +{comparison.landscape:,} samples"]
+    if comparison.loss_threshold is not None:
+        lines.append(style.threshold_words(comparison.loss_threshold))
+    style.legend(ax, "\n".join(lines))
     return style.finish(ax, xlabel, style.volume_label(comparison.quantity, unit))
 
 

@@ -88,6 +88,11 @@ def data_label(key: str = "additional", dataset_type: str = "data") -> str:
     return DATA_AXIS.get((key, dataset_type)) or DATA_AXIS.get((key, "data")) or key.replace("_", " ")
 
 
+def threshold_words(threshold: float) -> str:
+    """What the titles of figures say of the loss that bounds the regions."""
+    return f"loss threshold {threshold:g}"
+
+
 def level_styles(levels: Iterable[float]) -> dict[int | float, dict[str, Any]]:
     """Colour and marker of each level, ready for ``ax.plot(**style)``.
 
@@ -225,8 +230,10 @@ def data_axis(ax: Axes, values: Any, *, log: bool = False) -> None:
     """Horizontal axis for amounts (samples, batch sizes): linear, log, or symlog when 0 is among them."""
     v = np.unique(np.asarray(values, dtype=float))
     v = v[np.isfinite(v)]
+    small = ax.get_position().width * figure_of(ax).get_figwidth() < 1.6
     if not (log or wants_log(v, ratio=10.0)):
-        ax.xaxis.set_major_locator(MaxNLocator(6, integer=bool((v == v.round()).all())))
+        ticks = 3 if small and v.size and abs(v).max() >= 1e4 else 6  # long labels in a small panel
+        ax.xaxis.set_major_locator(MaxNLocator(ticks, integer=bool((v == v.round()).all())))
         ax.xaxis.set_major_formatter(FuncFormatter(_plain))
         return
     smallest, largest = v[v > 0].min(), v.max()
@@ -236,7 +243,7 @@ def data_axis(ax: Axes, values: Any, *, log: bool = False) -> None:
         ax.set_xscale("symlog", linthresh=smallest, linscale=0.4)
         ax.set_xlim(left=-0.25 * smallest)
     decades = 10.0 ** np.arange(np.floor(np.log10(smallest)) - 1, np.ceil(np.log10(largest)) + 1)
-    short = largest / smallest < 10**2.5
+    short = largest / smallest < 10 ** (1.6 if small else 2.5)
     majors = [d * m for d in decades for m in ((1, 3) if short else (1,))]
     minors = [d * m for d in decades for m in range(1, 10) if d * m >= smallest or v.min() > 0]
     majors = [m for m in majors if m >= smallest or v.min() > 0]
