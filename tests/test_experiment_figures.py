@@ -53,7 +53,7 @@ def test_small_multiples_name_each_landscape_and_ring_its_own_minimum(experiment
 def test_accuracy_colours_the_minima_with_one_scale(experiment):
     figure = plots.landscapes(experiment, colour="test_acc")
     bars = [ax for ax in figure.axes if ax.get_label() == "<colorbar>"]
-    assert len(bars) == 1 and bars[0].get_ylabel() == "test accuracy"
+    assert len(bars) == 1 and bars[0].get_xlabel() == "test accuracy"
     accuracies = [1 - known.test_loss_value(1, m) for m in LEVELS]
     assert bars[0].get_ylim() == pytest.approx((min(accuracies), max(accuracies)))
     ax = plots.volume_against_data(experiment, 0, colour="test_acc")
