@@ -55,7 +55,7 @@ def found(trained):
     known = {}
 
     def mass(model=model, samples=30, **changes):
-        key = (id(model), samples, *sorted(changes.items()))
+        key = (id(model), samples, *sorted((name, repr(value)) for name, value in changes.items()))
         if key not in known:
             asked = {"threshold": THRESHOLD, "region": "connected", "gradients": 20_000, **changes}
             known[key] = integrate(
@@ -98,6 +98,15 @@ def test_two_preconditioners_and_two_seeds_agree(found, region):
     assert first.interval[1] - first.interval[0] < 5  # else anything would agree
     assert meet(first, found(region=region, seed=1))
     assert meet(first, found(region=region, preconditioner="width"))
+
+
+@pytest.mark.parametrize("region", ["connected", "visible"])
+def test_twice_the_effort_stays_inside_the_first_interval(found, region):
+    """The chains go on from where they stood; the effort counts what was spent before."""
+    first = found(region=region)
+    more = found(region=region, gradients=2 * first.gradients, resume=first)
+    assert more.gradients > 1.2 * first.gradients
+    assert first.interval[0] <= more.log_mass <= first.interval[1]
 
 
 def test_hidden_units_in_another_order_are_the_same_network(found, trained):
