@@ -55,7 +55,7 @@ def test_accuracy_colours_the_minima_with_one_scale(experiment):
     bars = [ax for ax in figure.axes if ax.get_label() == "<colorbar>"]
     assert len(bars) == 1 and bars[0].get_xlabel() == "test accuracy"
     accuracies = [1 - known.test_loss_value(1, m) for m in LEVELS]
-    assert bars[0].get_ylim() == pytest.approx((min(accuracies), max(accuracies)))
+    assert bars[0].get_xlim() == pytest.approx((min(accuracies), max(accuracies)))
     ax = plots.volume_against_data(experiment, 0, colour="test_acc")
     colours = {container.lines[0].get_color() for container in ax.containers}
     assert len(colours) == 3
