@@ -30,6 +30,7 @@ def test_a_page_says_what_it_is_and_loads_nothing(tmp_path):
         f"Figure {k}. Volumes of &quot;{k}&quot; minima." for k in (1, 2)
     ]
     assert "&lt;p&gt;" not in page and page.count("<p><strong>Figure") == 2
+    assert "main table, main pre {" in page and "overflow-x: auto" in page  # what is wide scrolls in its box
     assert "What it is." in page and "experiment_dir" not in page and "Next:" not in page
     assert "<script" not in page and "<link" not in page
     assert not re.search(r'(src|href)="(https?:)?//', page) and "@import" not in page

@@ -147,10 +147,17 @@ class Lab:
         )
 
     def _begin(self) -> None:
-        """Run all cells from the menu, and wait until the page shows that they are asked for."""
-        self.menu("Run", "Run All Cells")
+        """Run all cells from the menu, and wait until the page shows that they are asked for; a page that has
+        just been loaded may not hear it the first time."""
         begun = self.page.locator(".jp-InputArea-prompt", has_text=re.compile(r"\[(\*|\d+)\]"))
-        begun.first.wait_for(timeout=60_000)
+        for _ in range(4):
+            self.menu("Run", "Run All Cells")
+            deadline = time.monotonic() + 8
+            while time.monotonic() < deadline:
+                if begun.count():
+                    return
+                self.page.wait_for_timeout(200)
+        raise TimeoutError("no cell begins to run")
 
     def run_all(self, seconds: float) -> Seen:
         """All cells from the menu; wait until the last has run or one has failed."""
