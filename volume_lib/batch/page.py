@@ -47,7 +47,8 @@ main { max-width: 46rem; margin: 0 auto; padding: 0 1rem; overflow-wrap: anywher
 main img { max-width: 100%; height: auto; }
 main table, main pre { display: block; max-width: 100%; overflow-x: auto; }
 main > header { border-bottom: 1px solid #bbb; margin: 1rem 0; }
-@media print { main { max-width: none; } main pre { white-space: pre-wrap; } .jp-Cell { break-inside: avoid; } }
+@media print { main { max-width: none; } main pre { white-space: pre-wrap; } }
+@media print { .jp-Cell { break-inside: avoid; } }
 </style>
 """
 
