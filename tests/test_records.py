@@ -393,8 +393,11 @@ def test_clean_leaves_what_is_a_users(tmp_path):
 def test_clean_takes_the_batches_that_an_interrupted_sweep_left(tmp_path, killed):
     sweep = """
 for name in ["data_0/000000.npz", "data_0/000001.npz"]:
-    os.makedirs(".partial/data_0", exist_ok=True)
-    open(".partial/" + name, "w").write("a batch")
+    for folder in [".partial/", ".shards/1/.partial/"]:
+        os.makedirs(folder + "data_0", exist_ok=True)
+        open(folder + name, "w").write("a batch")
+os.makedirs(".shards/0/data_0")
+open(".shards/0/data_0/data_0.npz", "w").write("a part")
 raise SystemError
 """
     first_job(tmp_path, "train")
@@ -414,9 +417,11 @@ raise SystemError
         job.notebook.write_text(json.dumps(notebook))
     mine[1].write_text("mine")
     (found,) = batch.cleanable(tmp_path, "perturbs")
-    assert [path.name for path in found.files] == ["000000.npz", "000001.npz"]
-    assert {path.parent.name for path in found.files} == {"data_0"}
+    names = sorted(path.relative_to(job.folder).as_posix() for path in found.files)
+    whole = [f"{folder}.partial/data_0/00000{i}.npz" for folder in ("", ".shards/1/") for i in (0, 1)]
+    assert names == sorted([*whole, ".shards/0/data_0/data_0.npz"])
     batch.clean(tmp_path, "perturbs")
+    assert not (job.folder / ".shards").exists()
     assert sorted(path for path in batches.rglob("*") if path.is_file()) == mine
     mine[1].unlink()
     assert not batch.cleanable(tmp_path, "perturbs")

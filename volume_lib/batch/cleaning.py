@@ -79,7 +79,7 @@ def _places(experiment: Experiment, steps: tuple[str, ...]) -> list[tuple[Path, 
 def _belonging(place: Path, step: str, top: Path) -> list[Path]:
     notebook = read_notebook(place / NOTEBOOKS[step])
     record = notebook["metadata"].get(KEY, {}) if notebook else {}
-    recorded = {**belongings(record), **_left_by_a_killed(record, place, step)}
+    recorded = {**belongings(record), **_left_by_an_unfinished(record, place, step)}
     paths = []
     for name in recorded:
         path = place / name
@@ -94,12 +94,14 @@ def _belonging(place: Path, step: str, top: Path) -> list[Path]:
     ]
 
 
-def _left_by_a_killed(record: dict[str, Any], place: Path, step: str) -> FileStates:
-    """The batches of a sweep that was killed before it could say what it wrote: all that were not there."""
-    if step != "perturb" or record.get("state") != "running":
+def _left_by_an_unfinished(record: dict[str, Any], place: Path, step: str) -> FileStates:
+    """The batches of a sweep that was killed before it could say what it wrote, all that were not there; and
+    the parts of a split one, which no record names, since the next attempt goes on with them."""
+    if step != "perturb" or record.get("state") not in ("running", "failed"):
         return {}
-    batches = place / storage.PARTIAL
-    paths = [path for path in storage.list_outputs(place, step, figures=True) if batches in path.parents]
+    folders = {place / storage.PARTIAL, place / storage.SHARDS}
+    listed = storage.list_outputs(place, step, figures=True)
+    paths = [path for path in listed if folders.intersection(path.parents)]
     before = record.get("foreign", {})
     found = file_states([path for path in paths if path.is_file() and not path.is_symlink()], place)
     return {name: state for name, state in found.items() if name not in before}

@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from volume_lib.storage.paths import PARTIAL, STEM
+from volume_lib.storage.paths import PARTIAL, SHARDS, STEM
 
 _LANDSCAPE = r"(data|poison|noise)_\d+"
 _PICTURE = r"\.(png|pdf)"
+_PART = rf"{re.escape(SHARDS)}/\d+/"
 
 _DATA = {
     "train": rf"models_and_data/(dataset|model_{STEM})\.pt",
@@ -21,8 +22,8 @@ _DATA = {
 }
 _FIGURES = {
     "train": rf"models_and_data/(samples|[a-z]+_curves|test_loss|decision_boundary){_PICTURE}",
-    "perturb": rf"{_LANDSCAPE}/ray_profiles{_PICTURE}|\.shards/\d+/{_LANDSCAPE}/{STEM}\.npz|"
-    rf"{re.escape(PARTIAL)}/{STEM}/\d{{6}}\.npz",
+    "perturb": rf"{_LANDSCAPE}/ray_profiles{_PICTURE}|{_PART}{_LANDSCAPE}/{STEM}\.npz|"
+    rf"({_PART})?{re.escape(PARTIAL)}/{STEM}/\d{{6}}\.npz",
     "volume": rf"{_LANDSCAPE}/loss_[\d.e+-]+/[a-z_]+{_PICTURE}|log_volumes_loss_[\d.e+-]+{_PICTURE}",
     "cutoff": rf"cutoffs/loss_curves{_PICTURE}",
     "accuracy": rf"test_accuracies{_PICTURE}",
@@ -39,6 +40,6 @@ def list_outputs(folder: str | Path, step: str, *, figures: bool = False) -> lis
     """
     folder = Path(folder)
     pattern = f"{_DATA[step]}|{_FIGURES[step]}" if figures else _DATA[step]
-    depth = ("*", "*/*", "*/*/*", "*/*/*/*", ".shards/*/*/*")
+    depth = ("*", "*/*", "*/*/*", "*/*/*/*", f"{SHARDS}/*/*/*", f"{SHARDS}/*/*/*/*")
     found = (path for level in depth for path in folder.glob(level))
     return sorted(path for path in found if re.fullmatch(pattern, path.relative_to(folder).as_posix()))
