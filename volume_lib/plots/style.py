@@ -1,7 +1,7 @@
 """One look for every figure: size, colours, axes, legends, saving.
 
-The palette is Okabe and Ito's, made to be told apart with every common form of colour blindness
-(Okabe & Ito, "Color Universal Design", 2008), and every level has a marker of its own besides.
+The palette begins with Okabe and Ito's ("Color Universal Design", 2008); in place of its light colours, which
+are lost on paper, it has others that keep apart with colour blindness. Every level has a marker of its own.
 Sizes suit a printed column of 8 cm. Nothing here changes matplotlib's global settings.
 """
 
@@ -40,11 +40,11 @@ PANEL = 5.8
 DISPLAY_DPI = 200
 PRINT_DPI = 400
 
-PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8C6D1F")
+PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#6B5010", "#5A22E0", "#000000", "#3C97CF")
 MARKERS = ("o", "s", "^", "D", ">", "*", "X", "h")
 """None looks like the open ▽ of no volume, or is lost in its error bars."""
 GREY = "#6B6B6B"
-LIGHT = "#C8C8C8"
+LIGHT = "#939393"
 
 DATA_AXIS = {
     ("additional", "data"): "additional training samples",
