@@ -11,6 +11,7 @@ import torch
 
 from volume_lib import analysis, plots, storage
 from volume_lib.analysis.loading import load_experiment
+from volume_lib.cutoffs import loss_against_data
 from volume_lib.errors import InputError
 from volume_lib.experiment.file import parse_experiment
 from volume_lib.problems import get_problem
@@ -136,8 +137,10 @@ def test_values_that_are_no_whole_numbers_go_all_the_way(tmp_path):
     sweeps = [storage.load_sweep(path) for path in storage.list_sweeps(run)[0]]
     assert [s.value for s in sweeps] == values
     storage.save_results(storage.results_path(run, "data", 0, 1.5), estimate_volumes(sweeps, 1.5))
+    storage.save_cutoffs(run, loss_against_data(PROBLEM, models, data()))
     experiment = load_experiment(tmp_path)
     assert experiment.key == "learning_rate" and experiment.minima == values
+    assert not np.isnan(experiment.matrix("cutoff", 0)).any() and "cutoffs" not in experiment.describe()
     with open(analysis.write_summary(experiment)) as file:
         assert [row["minimum"] for row in csv.DictReader(file)] == ["0.001", "0.02"]
     ax = plots.volume_against_data(experiment)

@@ -171,8 +171,12 @@ def load_results(path: str | Path) -> dict[str, Any]:
     return content
 
 
+_CUTOFF_NAME = r"\w+_[0-9]{1,18}(\.[0-9]{1,20})?(e[+-][0-9]{1,2})?"
+"""``Model_540``, and where no amounts of data vary ``Model_0.001`` or ``Model_1e-05``."""
+
+
 def save_cutoffs(run_dir: str | Path, cutoffs: dict[str, dict[str, Any]]) -> Path:
-    """Write ``cutoffs/cutoffs.json``: ``Model_<level>`` → its loss against the amount of data."""
+    """Write ``cutoffs/cutoffs.json``: ``Model_<value>`` → its loss against the amount of data."""
     return save_strict_json(cutoffs_path(run_dir), cutoffs)
 
 
@@ -181,8 +185,8 @@ def load_cutoffs(run_dir: str | Path) -> dict[str, dict[str, Any]]:
     path = cutoffs_path(run_dir)
     cutoffs = load_strict_json(path, (), CUTOFF_NOTEBOOK)
     for name, entry in cutoffs.items():
-        if not re.fullmatch(r"\w+_[0-9]{1,18}", name):
-            raise InputError(f"{path}: {schema.shown(name)}: an entry is called Model_<level>")
+        if not re.fullmatch(_CUTOFF_NAME, name):
+            raise InputError(f"{path}: {schema.shown(name)}: an entry is called Model_<value>")
         if not isinstance(entry, dict):
             raise InputError(f"{path}: {name}: {schema.shown(entry)} must be a dictionary of named values")
         schema.require(path, entry, _CUTOFF_KEYS, CUTOFF_NOTEBOOK)
