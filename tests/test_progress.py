@@ -7,8 +7,9 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 
-from volume_lib import progress
+from volume_lib import measure, progress
 from volume_lib.batch.kernels import Execution
 from volume_lib.batch.resources import Resources
 from volume_lib.problems import get_problem
@@ -27,6 +28,15 @@ def test_a_bar_that_ends_early_as_asked_stands_at_its_total():
     with Bar(total=100, file=file) as bar:
         bar.update(32)
     assert drawn(file)[-1].startswith("100%") and "32/32" in drawn(file)[-1]
+
+
+def test_measure_without_progress_shows_no_bar_of_what_it_calls(capfd):
+    asked = {"loss": "mse", "threshold": 50.0, "directions": 3, "scaling": "curvature"}
+    x = torch.randn(8, 2)
+    measure(torch.nn.Linear(2, 1), x, x.sum(1, keepdim=True), **asked, progress=False)
+    assert capfd.readouterr().err == ""
+    measure(torch.nn.Linear(2, 1), x, x.sum(1, keepdim=True), **asked)
+    assert "curvature" in capfd.readouterr().err
 
 
 @pytest.mark.parametrize("error, word", [(ValueError, "failed"), (KeyboardInterrupt, "stopped")])

@@ -8,7 +8,9 @@ line, at most every :data:`PIPE_SECONDS` seconds.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 from tqdm import tqdm
@@ -16,6 +18,17 @@ from tqdm import tqdm
 PIPE_SECONDS = 10.0
 NOTEBOOK_SECONDS = 0.25
 _WIDTH = 100
+_QUIET = ContextVar("quiet", default=False)
+
+
+@contextmanager
+def quiet(wanted: bool = True) -> Iterator[None]:
+    """No bar that begins inside is shown, however deep, if that is ``wanted``."""
+    before = _QUIET.set(wanted or _QUIET.get())
+    try:
+        yield
+    finally:
+        _QUIET.reset(before)
 
 
 class Bar(tqdm):
@@ -38,6 +51,8 @@ class Bar(tqdm):
         elif self.where == "pipe":
             options |= {"file": _Lines(options.get("file") or sys.stderr), "ncols": _WIDTH}
             options |= {"mininterval": PIPE_SECONDS, "maxinterval": PIPE_SECONDS}
+        if _QUIET.get():
+            options["disable"] = True
         super().__init__(iterable, **options)
 
     def skip(self, amount: float) -> None:

@@ -16,7 +16,7 @@ from volume_lib.measuring.record import Volume, volumes_of
 from volume_lib.measuring.source import Source
 from volume_lib.parameters import Choice
 from volume_lib.problems.losses import PerSample
-from volume_lib.progress import Bar
+from volume_lib.progress import Bar, quiet
 from volume_lib.records import Sweep
 from volume_lib.sweep.evaluator import budget_of
 from volume_lib.sweep.section import PerturbSettings
@@ -121,9 +121,10 @@ def measure(
             groups = [[size] for size in sizes]
         total = directions * sum(group[-1] for group in groups)
         sweeps = []
-        with Bar(
-            total=total, unit="sample·ray", unit_scale=True, desc=type(model).__name__, disable=not progress
-        ) as bar:
+        with (
+            quiet(not progress),
+            Bar(total=total, unit="sample·ray", unit_scale=True, desc=type(model).__name__) as bar,
+        ):
             for group in groups:
                 chosen = settings([value for *_, value in asked[group[0]]])
                 sweeps += given.sweep(group, sizes, chosen, budget, bar)
