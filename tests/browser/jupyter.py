@@ -126,9 +126,11 @@ class Lab:
         self.page.goto(f"{self.address}/lab/tree/{path}?token={self.token}&reset")
         self.page.wait_for_selector(".jp-Notebook .jp-Cell", timeout=60_000)
         button = self.page.locator(".jp-Dialog button.jp-mod-accept")
-        self.page.wait_for_timeout(1_000)
-        if button.count():  # which kernel: the one that it names
-            button.first.click()
+        for _ in range(20):  # which kernel: asked for a notebook that names none, late on a first page
+            self.page.wait_for_timeout(500)
+            if button.count():
+                button.first.click()
+                break
         self.status("Idle", 60)
 
     def menu(self, *entries: str) -> None:
