@@ -107,7 +107,7 @@ def ship(folder: Path) -> None:
     for path in storage.analysis_dir(folder).glob("*.ipynb"):
         notebook = json.loads(path.read_text(encoding="utf-8"))
         for part in (notebook, *notebook["cells"]):
-            for record in ("papermill", "volume_lib"):
+            for record in ("papermill", "volume_lib", "execution"):
                 part["metadata"].pop(record, None)
         for cell in notebook["cells"]:
             if cell.get("outputs"):  # warnings name files of this machine

@@ -22,7 +22,8 @@ ABOVE: dict[str, list[dict[str, float]]] = {}
 
 def drawn(*records):
     found = {"key_values": list(range(len(records))), "records": list(records), "key": "additional_data"}
-    ax = masses.integrands(found | {"dataset_type": "data"})
+    place = {"loss_landscape_data_param": 0, "loss_threshold": 0.1}
+    ax = masses.integrands(found | place | {"dataset_type": "data"})
     plt.close("all")
     return ax, [line for line in ax.lines if len(line.get_xdata())]
 
