@@ -32,7 +32,7 @@ from volume_lib.batch.locks import Held, lock
 from volume_lib.batch.notebooks import cells_done
 from volume_lib.batch.outcome import Outcome
 from volume_lib.batch.resources import Place
-from volume_lib.batch.runner import BLOCKED, FAILED, STOPPED, StepResult, stop_all
+from volume_lib.batch.runner import BLOCKED, FAILED, NOT_BEGUN, STOPPED, StepResult, stop_all
 from volume_lib.batch.steps import Job, check_steps
 from volume_lib.errors import InputError
 from volume_lib.experiment.file import FILE_NAME, STEPS, read_experiment
@@ -196,10 +196,12 @@ class _Batch:
         )
         stopping.start()  # in a thread: a worker that is stuck never answers
         deadline = time.monotonic() + PATIENCE
+        begun = {task.job.name for _, task in self.flying.values()}
         while self.flying and time.monotonic() < deadline:
             self._collect(bar, timeout=0.1)
         for task in self.tasks:
-            task.result = task.result or StepResult(task.job, STOPPED)
+            state = STOPPED if task.job.name in begun else NOT_BEGUN
+            task.result = task.result or StepResult(task.job, state)
 
 
 def _result(future: Future, job: Job) -> StepResult:

@@ -10,7 +10,7 @@ from pathlib import Path
 from volume_lib.batch.data import loaded_data_digest
 from volume_lib.batch.folders import experiments_under
 from volume_lib.batch.notebooks import KEY, read_notebook
-from volume_lib.batch.runner import BLOCKED, DONE, FAILED, SKIPPED, STOPPED, StepResult
+from volume_lib.batch.runner import BLOCKED, DONE, FAILED, NOT_BEGUN, SKIPPED, STOPPED, StepResult
 from volume_lib.batch.steps import Job, Verdict, jobs_of, judge
 from volume_lib.errors import InputError
 from volume_lib.experiment.file import STEPS, Experiment
@@ -41,15 +41,10 @@ class Outcome:
         return 0 if all(result.is_good for result in self.results) else 1
 
     def __str__(self) -> str:
-        counts = [(len(self.of(state)), state) for state in (DONE, SKIPPED, FAILED, BLOCKED, STOPPED)]
-        told = {
-            DONE: "done",
-            SKIPPED: "done before",
-            FAILED: "failed",
-            BLOCKED: "blocked",
-            STOPPED: "stopped",
-        }
-        line = ", ".join(f"{number} {told[state]}" for number, state in counts if number) or "nothing to do"
+        states = (DONE, SKIPPED, FAILED, BLOCKED, STOPPED, NOT_BEGUN)
+        counts = [(len(self.of(state)), state) for state in states]
+        told = {SKIPPED: "done before"}
+        line = ", ".join(f"{n} {told.get(state, state)}" for n, state in counts if n) or "nothing to do"
         lines = [f"{line} ({self.seconds:.0f} s)"]
         for result in self.of(FAILED):
             lines.append(f"failed   {result.job.name}: {result.job.notebook}: {result.cell}: {result.error}")

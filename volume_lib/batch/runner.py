@@ -39,12 +39,14 @@ from volume_lib.errors import InputError
 MERGING = "merging the parts of the sweep"
 COMPARING = "what it wrote"
 DONE, SKIPPED, FAILED, BLOCKED, STOPPED = "done", "skipped", "failed", "blocked", "stopped"
+NOT_BEGUN = "not begun"
 
 
 @dataclass(frozen=True)
 class StepResult:
     """What became of a job: ``done``, ``skipped`` (it was done before), ``failed``, ``blocked`` (what it
-    needs is not there) or ``stopped``. ``cell`` and ``error`` say where and how it failed."""
+    needs is not there), ``stopped``, or ``not begun`` when others were. ``cell`` and ``error`` say where and
+    how it failed."""
 
     job: Job
     state: str
