@@ -524,6 +524,11 @@ def test_model_files_without_a_number(tmp_path):
     with pytest.warns(UserWarning, match=r"model_best\.pt left out: no number"):
         models, _ = storage.load_models_and_data(tmp_path, PROBLEM)
     assert [model.value for model in models] == [3]
+    (tmp_path / "model_backup_3.pt").write_bytes(path.read_bytes())
+    with pytest.warns(UserWarning, match=r"model_backup_3\.pt left out: a model of another name, copied"):
+        models, _ = storage.load_models_and_data(tmp_path, PROBLEM)
+    assert [model.value for model in models] == [3]
+    (tmp_path / "model_backup_3.pt").unlink()
     path.rename(tmp_path / "model_additional_5.pt")
     refused(lambda: storage.load_model(tmp_path / "model_additional_5.pt", PROBLEM), "its name says 5", "3")
 

@@ -24,6 +24,7 @@ from volume_lib.storage.paths import (
     run_seeds,
     value_of,
 )
+from volume_lib.storage.peek import peek_torch
 from volume_lib.storage.readers import load_torch, read
 from volume_lib.storage.trainings import check_models
 from volume_lib.storage.weights import check_storable, rebuild, weights_digest
@@ -202,6 +203,12 @@ def _checked(path: Path) -> dict[str, Any]:
     return content
 
 
+def _is_named_otherwise(path: Path) -> bool:
+    """Whether what varies is not what the file's name says: ``model_backup_5.pt``, a user's copy."""
+    said = (peek_torch(path) or {}).get("key")
+    return said is not None and said != older.value_key({}, _name_and_number(path)[0])
+
+
 def _name_and_number(path: Path) -> tuple[str, int | float]:
     """What varies and its value, from a model file's name."""
     found = re.fullmatch(MODEL_NAME, path.name)
@@ -236,11 +243,16 @@ def load_models_and_data(
         problem = get_problem(problem, Path(os.path.abspath(folder)).parent)
     dataset.problem = dataset.problem or problem.name
     paths = list_models(folder)
-    if not paths:
-        raise InputError(f"{folder}: no model_*.pt files; '{TRAIN_NOTEBOOK}' writes them")
     others = sorted(path.name for path in set(folder.glob("model_*.pt")) - set(paths))
     if others:
         warnings.warn(f"{folder}: {', '.join(others)} left out: no number in the name", stacklevel=2)
+    copies = [path for path in paths if _is_named_otherwise(path)]
+    if copies:
+        names = ", ".join(path.name for path in copies)
+        warnings.warn(f"{folder}: {names} left out: a model of another name, copied", stacklevel=2)
+    paths = [path for path in paths if path not in copies]
+    if not paths:
+        raise InputError(f"{folder}: no model_*.pt files; '{TRAIN_NOTEBOOK}' writes them")
     models = [load_model(path, problem) for path in paths]
     check_models(folder, models, dataset)
     return models, dataset
