@@ -8,10 +8,10 @@ import itertools
 
 import pytest
 import torch
+from small_networks import Images, Mlp, Recurrent, Words
 from torch import nn
 
 from volume_lib.problems.base import Problem
-from volume_lib.problems.networks import CNN, GPT, MLP
 from volume_lib.problems.splits import make_dataset
 from volume_lib.records import Data
 from volume_lib.training.runs import train_models
@@ -49,39 +49,7 @@ class InPlace(Layers):
         return super().forward(x.sub_(0.1))
 
 
-class Mlp(MLP):
-    def __init__(self):
-        super().__init__(4, [5], 3)
-
-
-class Cnn(CNN):
-    def __init__(self):
-        super().__init__(1, 2, [3], 5, 3)
-
-    def forward(self, x):
-        return super().forward(x.unflatten(1, (1, 2, 2)))
-
-
-class Gpt(GPT):
-    """Four numbers as tokens; classes from the last position."""
-
-    def __init__(self):
-        super().__init__(vocabulary=5, context=4, width=8, heads=2, layers=1)
-
-    def forward(self, x):
-        return super().forward((x > 0).long())[:, -1, :3]
-
-
-class Lstm(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.cell, self.last = nn.LSTM(2, 4, batch_first=True), nn.Linear(4, 3)
-
-    def forward(self, x):
-        return self.last(self.cell(x.unflatten(1, (2, 2)))[0][:, -1])
-
-
-NETWORKS = [Mlp, Cnn, Gpt, Lstm, BatchNorm, Dropout, InPlace]
+NETWORKS = [Mlp, Images, Words, Recurrent, BatchNorm, Dropout, InPlace]
 
 
 class Toy(Problem):

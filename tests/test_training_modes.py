@@ -7,13 +7,13 @@ import random
 import numpy as np
 import pytest
 import torch
+from small_networks import Images, Mlp, Recurrent, Words
 from torch import nn
 
 from volume_lib import storage
 from volume_lib.cutoffs import loss_against_data, test_accuracies
 from volume_lib.errors import InputError
 from volume_lib.problems.base import Problem
-from volume_lib.problems.networks import CNN, GPT, MLP
 from volume_lib.problems.splits import make_dataset
 from volume_lib.records import Data, TrainedModel
 from volume_lib.training.fit import unfitted
@@ -58,17 +58,6 @@ class OwnDropout(Small):
         if self.training:
             h = h * (torch.rand_like(h) > 0.2) * (1 + 0.1 * random.random() + 0.1 * np.random.rand())
         return self.last(h)
-
-
-class Recurrent(nn.Module):
-    kind = nn.LSTM
-
-    def __init__(self):
-        super().__init__()
-        self.cell, self.last = self.kind(2, 4, batch_first=True), nn.Linear(4, 3)
-
-    def forward(self, x):
-        return self.last(self.cell(x.unflatten(1, (2, 2)))[0][:, -1])
 
 
 class Gated(Recurrent):
@@ -136,29 +125,6 @@ class RandomFeatures(Small):
 
     def forward(self, x):
         return super().forward(torch.cos(x @ self.features))
-
-
-class Images(CNN):
-    def __init__(self):
-        super().__init__(1, 2, [3], 5, 3)
-
-    def forward(self, x):
-        return super().forward(x.unflatten(1, (1, 2, 2)))
-
-
-class Words(GPT):
-    """The four numbers as tokens; classes from the last position."""
-
-    def __init__(self):
-        super().__init__(vocabulary=5, context=4, width=8, heads=2, layers=1)
-
-    def forward(self, x):
-        return super().forward((x > 0).long())[:, -1, :3]
-
-
-class Mlp(MLP):
-    def __init__(self):
-        super().__init__(4, [5], 3)
 
 
 # ---- that cannot be trained

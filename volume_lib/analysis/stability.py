@@ -10,10 +10,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from scipy import stats
 
 from volume_lib import storage
-from volume_lib.analysis.statistics import mean_stability
+from volume_lib.analysis.statistics import mean_stability, order_agreement
 from volume_lib.analysis.table import ExperimentResults, Stability
 from volume_lib.records import plain_value
 from volume_lib.volume.words import Table
@@ -103,12 +102,8 @@ def write_stability(
 
 def _between(values: np.ndarray) -> float:
     """Mean Spearman ρ between the rows of (S, M) over their common finite entries; NaN without a pair."""
-    found = []
-    for a, b in combinations(values, 2):
-        both = np.isfinite(a) & np.isfinite(b)
-        a, b = stats.rankdata(a[both]), stats.rankdata(b[both])
-        if len(a) >= 3 and np.ptp(a) > 0 and np.ptp(b) > 0:
-            found.append(np.corrcoef(a, b)[0, 1])
+    shared = [(a, b, np.isfinite(a) & np.isfinite(b)) for a, b in combinations(values, 2)]
+    found = [rho for a, b, both in shared if not math.isnan(rho := order_agreement(a[both], b[both]))]
     return float(np.mean(found)) if found else math.nan
 
 

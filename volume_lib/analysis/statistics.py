@@ -82,9 +82,7 @@ def rank_agreement(
     per_run = np.full(len(volumes), np.nan)
     for i, (a, b) in enumerate(zip(volumes, others, strict=True)):
         known = np.isfinite(a) & ~np.isnan(b)
-        a, b = stats.rankdata(a[known]), stats.rankdata(b[known])
-        if len(a) >= 3 and np.ptp(a) > 0 and np.ptp(b) > 0:
-            per_run[i] = measures[method](a, b).statistic
+        per_run[i] = order_agreement(a[known], b[known], measures[method])
     valid = per_run[~np.isnan(per_run)]
     threshold = None if quantity.endswith("_acc") else experiment.loss_threshold
     if not valid.size:
@@ -94,6 +92,14 @@ def rank_agreement(
     tail = 50 * (1 - CONFIDENCE)
     low, high = np.percentile(means, [tail, 100 - tail])
     return Agreement(landscape, method, per_run, float(valid.mean()), (float(low), float(high)), threshold)
+
+
+def order_agreement(a: np.ndarray, b: np.ndarray, measure: Callable = stats.spearmanr) -> float:
+    """How well two orders of the same minima agree; NaN of fewer than three, or where one has no order."""
+    a, b = stats.rankdata(a), stats.rankdata(b)  # infinities too have a rank
+    if len(a) < 3 or np.ptp(a) == 0 or np.ptp(b) == 0:
+        return math.nan
+    return float(measure(a, b).statistic)
 
 
 def fit_power_law(sizes: Sequence[float] | np.ndarray, log_volumes: np.ndarray) -> PowerLaw:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from volume_lib.errors import InputError
 from volume_lib.problems.base import Problem
-from volume_lib.problems.section import NEEDS_BASE
+from volume_lib.problems.section import NEEDS_BASE, NEEDS_DATA
 from volume_lib.problems.targets import kind_of
 from volume_lib.records import LABEL_NOISE, Dataset, TrainedModel
 
@@ -37,9 +37,7 @@ def with_label_noise(problem: Problem, dataset: Dataset, share: float) -> Datase
     if not share:
         return dataset
     if dataset.dataset_type != "data":
-        raise InputError(
-            f"label_noise: is for dataset_type data; {dataset.dataset_type} has labels of its own"
-        )
+        raise InputError(NEEDS_DATA.format(dataset.dataset_type))
     if kind_of(dataset.y_additional) == "values" or kind_of(dataset.y_base_train) == "values":
         raise InputError("label_noise: these targets are values, of which none is wrong; it needs labels")
     if not len(dataset.y_additional):

@@ -11,7 +11,7 @@ from volume_lib.section import Count, Levels, Number, Section, Seed, plain
 DatasetType = Literal["data", "poison", "noise"]
 NoiseMoments = Literal["channel", "global"]
 
-
+NEEDS_DATA = "label_noise: is for dataset_type data; {} has labels of its own"
 NEEDS_BASE = (
     "landscape_levels: minima that differ in label_noise share the labels of the base samples alone; give [0]"
 )
@@ -40,9 +40,7 @@ class DataSettings(Section):
     @model_validator(mode="after")
     def _noise(self) -> DataSettings:
         if self.label_noise and self.dataset_type != "data":
-            raise ValueError(
-                f"label_noise: is for dataset_type data; {self.dataset_type} has labels of its own"
-            )
+            raise ValueError(NEEDS_DATA.format(self.dataset_type))
         if self.noise_moments == "global" and self.dataset_type != "noise":
             raise ValueError(f"noise_moments: dataset_type {self.dataset_type} has no noise; leave it out")
         if self.dataset_type == "noise" and self.additional_imbalance is not None:
