@@ -8,12 +8,10 @@ import itertools
 
 import pytest
 import torch
-from small_networks import Images, Mlp, Recurrent, Words
+from small_networks import FourNumbers, Images, Mlp, Recurrent, Words
 from torch import nn
 
-from volume_lib.problems.base import Problem
 from volume_lib.problems.splits import make_dataset
-from volume_lib.records import Data
 from volume_lib.training.runs import train_models
 
 ROUNDING = 5e-7
@@ -52,18 +50,8 @@ class InPlace(Layers):
 NETWORKS = [Mlp, Images, Words, Recurrent, BatchNorm, Dropout, InPlace]
 
 
-class Toy(Problem):
-    name = "toy"
-    num_classes = 3
+class Toy(FourNumbers):
     model_classes = {kind.__name__: kind for kind in NETWORKS}  # noqa: RUF012
-
-    def load(self, root=None):
-        x = torch.randn(60, 4, generator=torch.Generator().manual_seed(0))
-        y = (x[:, :3] + 0.3).argmax(1)
-        return Data(x[:40], y[:40], x[40:], y[40:])
-
-    def default_model_kwargs(self, model_class):
-        return {}
 
 
 FACTORS = {

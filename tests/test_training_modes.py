@@ -7,13 +7,12 @@ import random
 import numpy as np
 import pytest
 import torch
-from small_networks import Images, Mlp, Recurrent, Words
+from small_networks import FourNumbers, Images, Mlp, Recurrent, Words
 from torch import nn
 
 from volume_lib import storage
 from volume_lib.cutoffs import loss_against_data, test_accuracies
 from volume_lib.errors import InputError
-from volume_lib.problems.base import Problem
 from volume_lib.problems.splits import make_dataset
 from volume_lib.records import Data, TrainedModel
 from volume_lib.training.fit import unfitted
@@ -168,9 +167,7 @@ ALONE = [Recurrent, Gated, Looping, OwnFunction, Experts, *MODAL]
 EVERY = [Mlp, Images, Words, Small, InPlace, *ALONE]
 
 
-class Toy(Problem):
-    name = "toy"
-    num_classes = 3
+class Toy(FourNumbers):
     model_classes = {  # noqa: RUF012
         kind.__name__: kind
         for kind in [
@@ -184,14 +181,6 @@ class Toy(Problem):
             WithoutGradient,
         ]
     }
-
-    def load(self, root=None):
-        x = torch.randn(60, 4, generator=torch.Generator().manual_seed(0))
-        y = (x[:, :3] + 0.3).argmax(1)
-        return Data(x[:40], y[:40], x[40:], y[40:])
-
-    def default_model_kwargs(self, model_class):
-        return {}
 
 
 PROBLEM = Toy()
