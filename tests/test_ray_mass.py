@@ -226,3 +226,21 @@ def test_integrating_without_rays_is_kept_too(run, tmp_path):
     )  # fmt: skip
     masses = storage.load_masses(path)
     assert math.isnan(masses["log_mass_rays_values"][0]) and math.isfinite(masses["log_mass_values"][0])
+
+
+def test_each_minimum_in_the_landscape_of_its_own_data_beside_all_in_the_smallest(run, tmp_path):
+    problem, models, dataset, _ = run
+
+    def measured(**asked):
+        asked = {"loss_thresholds": [0.3], "minutes": 0.01, "chains": 2, "region": "connected"} | asked
+        paths = integrate_minima(problem, models, dataset, tmp_path, own_landscapes=True, **asked)
+        return {path.parent.parent.name: path.read_bytes() for path in paths}, paths
+
+    first, paths = measured()
+    shared, own = (storage.load_masses(path) for path in paths)
+    assert (shared["key_values"], own["key_values"]) == ([0, 30], [30])
+    alone, beside = shared["same_region"]
+    assert alone == own["same_region"][0] == {} and beside["with"] == 0
+    assert not beside["joined"] or beside["highest"] < 0.3
+    # in landscape 0 only its own is asked for now; what is there of the other is kept
+    assert measured(landscape_levels=[30])[0] == first

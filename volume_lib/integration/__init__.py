@@ -21,6 +21,7 @@ from volume_lib._lazy import lazy
 __getattr__, __all__ = lazy(
     __name__,
     {
+        "curve": "Curve join",
         "entry": "integrate",
         "minima": "integrate_minima",
         "record": "Mass",

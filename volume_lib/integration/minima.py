@@ -2,8 +2,10 @@
 
 For every landscape and threshold asked for, each minimum that was trained on at least that landscape's
 data (and is below the threshold in it) is integrated, and stands beside the same quantity by the rays of its
-sweep. A minimum that is measured already, from the same weights and samples with as much effort, is passed
-over; with less effort its chains go on from where they stood, as they do after an interruption.
+sweep; so is each minimum in the landscape of its own data, where that is asked for. A minimum that is
+measured already, from the same weights and samples with as much effort, is passed over; with less effort its
+chains go on from where they stood, as they do after an interruption. Beside each minimum stands whether a
+curve below the threshold joins it to an earlier one of the same landscape (:mod:`~.curve`).
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ from typing import Any
 
 from volume_lib import storage
 from volume_lib.errors import InputError
+from volume_lib.integration.curve import join
 from volume_lib.integration.entry import integrate
 from volume_lib.integration.record import Mass
 from volume_lib.integration.resume import NotResumable
@@ -57,10 +60,13 @@ def integrate_minima(
     unknown = [level for level in levels if level not in known]
     if unknown:
         raise InputError(f"landscape_levels: {unknown[0]} is not one of {known}")
+    own = {trained.level for trained in models} - set(levels) if asked.own_landscapes else set()
+    levels = [*levels, *sorted(own)]
     samples = {level: level_digest(dataset, level) for level in levels}
     tasks = [
-        _Task(problem, models, dataset, Path(run_dir), level, samples[level], threshold, asked)
+        _Task(problem, models, dataset, Path(run_dir), level, samples[level], threshold, asked, only_own)
         for level, threshold in itertools.product(levels, asked.loss_thresholds)
+        for only_own in [level in own]
     ]
     count = sum(len(task.minima) for task in tasks)
     with Bar(total=count, desc="log masses", unit="minimum") as bar:
@@ -68,7 +74,8 @@ def integrate_minima(
 
 
 class _Task:
-    """The minima of one landscape at one threshold."""
+    """The minima of one landscape at one threshold: all that have seen its data, or ``only_own``, those that
+    have seen no more."""
 
     def __init__(
         self,
@@ -80,15 +87,17 @@ class _Task:
         samples: str,
         threshold: float,
         asked: IntegrateSettings,
+        only_own: bool,
     ) -> None:
         self.problem, self.dataset, self.run_dir = problem, dataset, run_dir
         self.level, self.threshold, self.asked = level, threshold, asked
-        self.minima = [trained for trained in models if trained.level >= level]
-        if not self.minima:
+        self.models = [trained for trained in models if trained.level >= level]
+        if not self.models:
             raise InputError(f"landscape_levels: no model was trained on the data of landscape {level}")
+        self.minima = [trained for trained in self.models if trained.level == level or not only_own]
         self.path = storage.mass_path(run_dir, dataset.dataset_type, level, threshold)
         self.samples = samples
-        self.weights = {t.value: weights_digest(t.model.state_dict()) for t in self.minima}
+        self.weights = {t.value: weights_digest(t.model.state_dict()) for t in self.models}
 
     def measure(self, bar: Bar) -> Path:
         """All minima, each written as soon as it is there."""
@@ -99,14 +108,15 @@ class _Task:
             row = before.get(trained.value)
             if row is None or not self._is_enough(row):
                 row = self._row(trained)
-                self._save({**before, **rows, trained.value: row})
                 told = _words(row)
             else:
                 told = f"there already, {_words(row)}"
+            row["same_region"] = row.get("same_region") or self._curve(trained, rows)
             rows[trained.value] = row
+            self._save({**before, **rows})
             bar.say(f"{trained.key} {trained.value}, landscape {self.level}, loss {self.threshold:g}: {told}")
             bar.update(1)
-        self._save(rows)
+        self._save({**before, **rows})
         return self.path
 
     def _before(self) -> dict[float, dict[str, Any]]:
@@ -121,7 +131,11 @@ class _Task:
                     value: {key: found[key][i] for key in _COLUMNS}
                     for i, value in enumerate(found["key_values"])
                 }
-                return {v: row for v, row in rows.items() if row["weights_digests"] == self.weights.get(v)}
+                rows = {v: row for v, row in rows.items() if row["weights_digests"] == self.weights.get(v)}
+                for row in rows.values():
+                    if row["same_region"].get("with") not in rows:  # a curve to weights that are gone
+                        row["same_region"] = {}
+                return rows
         return {}
 
     def _is_enough(self, row: dict[str, Any]) -> bool:
@@ -143,8 +157,7 @@ class _Task:
         }
         rays = self._rays(trained)
         mass = None
-        (loss,) = losses_at_zero(self.problem, trained, self.dataset, [self.level])
-        if loss < self.threshold:
+        if self._loss(trained) < self.threshold:
             state = storage.mass_state_path(self.path, trained.key, trained.value)
             mass = self._integrated(trained, x, y, state, rays)
         row |= {**numbers_of(mass, rays), "records": {}}
@@ -171,6 +184,30 @@ class _Task:
             state.unlink()  # chains of other weights or samples, of ours: begun anew
             return go()
 
+    def _curve(self, trained: TrainedModel, rows: dict[float, dict[str, Any]]) -> dict[str, Any]:
+        """A curve to the first minimum of a region found so far, or the best attempt at one; ``{}`` where
+        there is none to join, or the networks differ in more than what moves."""
+        if not self._loss(trained) < self.threshold:
+            return {}
+        x, y = self.dataset.upto(self.level)
+        tried = []
+        for first in self.minima:
+            row = rows.get(first.value, {})
+            if not row.get("records") or row["same_region"].get("joined"):
+                continue
+            with suppress(InputError):
+                curve = join(
+                    first.model, trained.model, x, y, loss=self.problem.per_sample_loss,
+                    threshold=self.threshold, minutes=self.asked.minutes, device=self.asked.device,
+                )  # fmt: skip
+                tried.append({"with": first.value, **curve.as_dict()})
+                if curve.joined:
+                    return tried[-1]
+        return min(tried, key=lambda told: told["highest"] or math.inf, default={})
+
+    def _loss(self, trained: TrainedModel) -> float:
+        return losses_at_zero(self.problem, trained, self.dataset, [self.level])[0]
+
     def _rays(self, trained: TrainedModel) -> RayMass:
         """The same quantity by the rays of the sweep; NaN where there is none of this minimum."""
         path = storage.sweep_path(
@@ -188,8 +225,8 @@ class _Task:
         return ray_mass(sweep, threshold_radii(sweep, self.threshold).crossing, self.asked.reference)
 
     def _save(self, rows: dict[float, dict[str, Any]]) -> None:
-        kept = [rows[trained.value] for trained in self.minima if trained.value in rows]
-        first = self.minima[0]
+        kept = [rows[trained.value] for trained in self.models if trained.value in rows]
+        first = self.models[0]
         storage.save_masses(
             self.path,
             {
@@ -210,7 +247,7 @@ class _Task:
 _COLUMNS = (
     "key_values", "model_data_levels", "weights_digests", "log_mass_values", "log_mass_intervals",
     "forward_values", "backward_values", "converged", "reasons", "log_mass_rays_values", "log_mass_rays_ci",
-    "log_mass_rays_effective_directions", "records",
+    "log_mass_rays_effective_directions", "same_region", "records",
 )  # fmt: skip
 
 

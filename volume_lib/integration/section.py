@@ -13,11 +13,14 @@ from volume_lib.section import Levels, Natural, Positive, Section, Thresholds
 class IntegrateSettings(Section):
     """Which regions, against which reference, and how much effort for each minimum.
 
-    None: the smallest landscape alone; ``gap`` as far as ``minutes`` reach.
+    ``landscape_levels``: landscapes in which every minimum is measured that has seen their data (None: the
+    smallest alone). ``own_landscapes``: beside, each minimum in the landscape of its own data. ``gap`` None:
+    as far as ``minutes`` reach.
     """
 
     loss_thresholds: Thresholds = [0.1]
     landscape_levels: Levels | None = None
+    own_landscapes: Annotated[bool, Field(strict=True)] = False
     reference: Literal["init", "rms"] | Positive = "init"
     region: Literal["visible", "connected"] = "visible"
     minutes: Positive | None = 5.0

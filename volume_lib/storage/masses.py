@@ -57,6 +57,16 @@ _RECORD: dict[str, schema.Check] = {name: _TERM for name in _NAMES} | {
 }
 """How one minimum's mass was found; there is none (``{}``) for a minimum above the threshold."""
 
+_CURVE: dict[str, schema.Check] = {
+    "with": schema.value,
+    "joined": schema.either(True, False),
+    "highest": _TERM,
+    "largest_step": _TERM,
+    "points": schema.whole(),
+    "bends": schema.whole(),
+}
+"""A curve from another minimum of the file; ``{}`` for the first, and in files without."""
+
 _OF_RAYS = ("log_mass_rays_values", "log_mass_rays_ci", "log_mass_rays_effective_directions")
 
 
@@ -91,7 +101,8 @@ def load_masses(path: str | Path) -> dict[str, Any]:
     content = load_strict_json(path, needed, INTEGRATION_NOTEBOOK)
     schema.check(path, content, _MASSES, INTEGRATION_NOTEBOOK)
     count = len(content["key_values"])
-    for key in (*_BY_MINIMUM, "records"):
+    content.setdefault("same_region", [{}] * count)
+    for key in (*_BY_MINIMUM, "records", "same_region"):
         if not isinstance(content[key], list) or len(content[key]) != count:
             raise InputError(f"{path}: {key}: must have {count} entries, as key_values has")
     needed = tuple(key for key in _RECORD if key != "effort_minutes")  # which batches alone write
@@ -99,6 +110,11 @@ def load_masses(path: str | Path) -> dict[str, Any]:
         if record != {}:
             schema.require(path, record, needed, INTEGRATION_NOTEBOOK)
             schema.check(path, record, _RECORD, INTEGRATION_NOTEBOOK, f"records[{i}] ")
+    for i, curve in enumerate(content["same_region"]):
+        if curve != {}:
+            where = f"same_region[{i}] "
+            schema.require(path, curve, tuple(_CURVE), INTEGRATION_NOTEBOOK)
+            schema.check(path, curve, _CURVE, INTEGRATION_NOTEBOOK, where)
     for key in ("log_mass_intervals", "log_mass_rays_ci"):
         if any(len(pair) != 2 for pair in content[key]):
             raise InputError(f"{path}: {key}: must have a low and a high end for each minimum")

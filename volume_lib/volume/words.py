@@ -64,21 +64,34 @@ def table(results: Mapping[str, Any]) -> Table:
 
 
 def mass_table(masses: Mapping[str, Any]) -> Table:
-    """One row for each minimum of a ``mass.json``: log mass, its interval, both passes, the same by rays."""
+    """One row for each minimum of a ``mass.json``: log mass, its interval, both passes, the same by rays, and
+    which other minimum lies in the same region."""
     header = ("minimum", "log mass", "interval", "forward pass", "backward pass", "converged", "by rays")
+    header += ("in one region with",)
     columns = ("log_mass_values", "log_mass_intervals", "forward_values", "backward_values")
     rows = []
     for i, name in enumerate(_names(masses)):
         mass, (low, high), forward, backward = (masses[column][i] for column in columns)
         if mass == -math.inf:
-            rows.append((name, "no mass", "", "", "", masses["reasons"][i], ""))
+            rows.append((name, "no mass", "", "", "", masses["reasons"][i], "", ""))
             continue
         verdict = "yes" if masses["converged"][i] else f"no: {masses['reasons'][i]}"
         rays = masses["log_mass_rays_values"][i]
         by_rays = "" if math.isnan(rays) else _nats(rays)
         ends = f"{_nats(low)} … {_nats(high)}"
-        rows.append((name, _nats(mass), ends, _nats(forward), _nats(backward), verdict, by_rays))
+        shared = region_words(masses["same_region"][i])
+        rows.append((name, _nats(mass), ends, _nats(forward), _nats(backward), verdict, by_rays, shared))
     return Table(header, rows)
+
+
+def region_words(curve: Mapping[str, Any]) -> str:
+    """What a curve to another minimum (an entry of ``same_region``) shows; empty where there is none."""
+    if not curve:
+        return ""
+    kind = "straight line" if not curve["bends"] else f"{curve['bends']} bends"
+    if curve["joined"]:
+        return f"{curve['with']:,} ({kind}, loss ≤ {curve['highest']:.2g})"
+    return "no curve found"
 
 
 def describe_order(results: Mapping[str, Any]) -> str:
