@@ -17,7 +17,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "volume_lib"
 ORDER = """
 _lazy
 errors thresholds section devices records parameters progress sources
-abilities preflight
+calls abilities preflight
 problems
 storage
 training

@@ -9,7 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from volume_lib import storage
-from volume_lib.abilities import abilities, undisturbed
+from volume_lib.abilities import abilities
+from volume_lib.calls import undisturbed
 from volume_lib.errors import InputError
 from volume_lib.measuring.entry import measure
 from volume_lib.parameters import flatten, place

@@ -8,6 +8,7 @@ import math
 import os
 import re
 import shutil
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -159,7 +160,7 @@ class Mine(Problem):
 
 
 def test_the_digest_of_code_sees_what_is_imported_from_beside_and_no_comment(tmp_path, monkeypatch):
-    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(sys, "path", list(sys.path))
     path, helper = tmp_path / "mine.py", tmp_path / "helper_of_mine.py"
     path.write_text(OWN.format(helper="helper_of_mine"))
     helper.write_text("SCALE = 1\n")
@@ -172,6 +173,33 @@ def test_the_digest_of_code_sees_what_is_imported_from_beside_and_no_comment(tmp
     assert sources.source_digest(path) == first
     helper.write_text("SCALE = 3\n")
     assert sources.source_digest(path) != first
+
+
+def test_a_problem_imports_what_lies_beside_it_as_it_is_now(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    late = OWN.format(helper="helper_of_mine").replace("import helper_of_mine\n", "")
+    late = late.replace(
+        "        x = torch", "        import package_of_mine.helper as helper_of_mine\n        x = torch"
+    )
+    for name, code, scale in (("a", OWN.format(helper="helper_of_mine"), 1), ("b", late, 3)):
+        helper = tmp_path / name / ("helper_of_mine.py" if name == "a" else "package_of_mine/helper.py")
+        helper.parent.mkdir(parents=True)
+        helper.write_text(f"SCALE = {scale}\n")
+        (tmp_path / name / "mine.py").write_text(code)
+
+    def largest(name):
+        return get_problem("mine.py:Mine", tmp_path / name / "model_0_data_0").load().x_train.max()
+
+    assert (largest("a"), largest("b"), largest("a")) == (79, 3 * 79, 79)
+    (tmp_path / "a" / "helper_of_mine.py").write_text("SCALE = 2\n")
+    (tmp_path / "b" / "package_of_mine" / "helper.py").write_text("SCALE = 4\n")
+    assert (largest("a"), largest("b")) == (2 * 79, 4 * 79)
+    # another folder's module of that name, which somebody imported before
+    (tmp_path / "c").mkdir()
+    shutil.copy(tmp_path / "a" / "mine.py", tmp_path / "c")
+    (tmp_path / "c" / "helper_of_mine.py").write_text("SCALE = 5\n")
+    assert largest("c") == 5 * 79
+    assert not list(tmp_path.glob("[ac]/__pycache__"))
 
 
 def test_the_digest_of_a_problem_knows_its_attributes_and_functions():

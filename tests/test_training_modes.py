@@ -110,6 +110,13 @@ class InPlaceInLargeBatches(Small):
         return super().forward(x.sub_(0.1) if len(x) > 15 else x - 0.1)
 
 
+class InPlaceNowAndThen(Small):
+    """In batches of a size that nobody asks about beforehand: the seven test samples."""
+
+    def forward(self, x):
+        return super().forward(x.sub_(0.1) if len(x) == 7 else x - 0.1)
+
+
 class OutOfPlace(Small):
     def forward(self, x):
         return super().forward(x - 0.1)
@@ -174,6 +181,7 @@ class Toy(FourNumbers):
             *EVERY,
             OutOfPlace,
             InPlaceInLargeBatches,
+            InPlaceNowAndThen,
             RandomFeatures,
             Noisy,
             OwnStatistics,
@@ -372,6 +380,13 @@ def test_inputs_changed_in_place_are_copies(kind, settings, tmp_path):
         torch.testing.assert_close(vector(a.model), vector(b.model))
         assert a.test_loss == pytest.approx(b.test_loss, rel=1e-5)
     assert torch.equal(data.x_base_train, before.x_base_train) and torch.equal(data.x_test, before.x_test)
+
+
+@pytest.mark.parametrize("joint", [False, True])
+def test_inputs_changed_after_they_were_asked_about_stop_the_training(joint, tmp_path):
+    with pytest.raises(InputError, match="additional 0: forward changed the samples in place"):
+        train(InPlaceNowAndThen, tmp_path, dataset(test_size=7), joint=joint)
+    assert not list(tmp_path.glob("model_*.pt"))
 
 
 # ---- refused

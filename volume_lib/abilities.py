@@ -7,25 +7,32 @@ runs in float64. Each has a way around, which gives the same numbers with less s
 from __future__ import annotations
 
 import copy
-import random
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
+from volume_lib.calls import (
+    SAMPLES,
+    PerSample,
+    call,
+    doubled,
+    each,
+    few,
+    first_line,
+    on,
+    outputs_of,
+    parts,
+    per_sample,
+    undisturbed,
+)
 from volume_lib.errors import InputError
 from volume_lib.parameters import copied
 
-PerSample = Callable[[Tensor, Tensor], Tensor]
-"""``(outputs, y) → (N,)``: a loss or an accuracy of each sample."""
-
-SAMPLES = 4
-"""Samples that the questions are asked on."""
 BATCH_ELEMENTS = 2**21
 """Activations (numbers) that one batch of samples holds at the network's widest layer: 8 MB, which a shared
 cache holds. Smaller batches lose more in calls than they gain by a nearer cache."""
@@ -44,6 +51,8 @@ class Abilities:
     """Several sets of parameters go through the network, the loss and the accuracy in one call (``vmap``)."""
     float64: bool = True
     """Network and loss run in float64 and give float64."""
+    width: int = 1
+    """Numbers that the widest layer puts out for one sample."""
     rounding: float = 0.0
     """Root mean square of the rounding of one sample's loss in the network's own precision."""
     why: dict[str, str] = field(default_factory=dict)
@@ -60,17 +69,20 @@ def abilities(
     """What may be done with ``model``, a private copy in eval mode, on its device; nothing of it changes.
 
     Asked on the first few of the samples ``x``, ``y``; whether it changes them, on as many as are taken at
-    once.
+    once, too. Inputs may lie elsewhere, in another precision: those that are asked on are taken to it.
 
     Raises :class:`InputError` where it does not run at all, or its loss is not one number for each sample.
     """
-    whole, why = x, {}
-    x, y = few(x), few(y)
-    with undisturbed(y.device):
-        outputs = outputs_of(model, each(x, torch.clone), label)
-        size = batch_size(model, x)
-        many = each(whole, lambda part: part[:size])
-        copies = changes_inputs(model, x) or (len(parts(many)[0]) > SAMPLES and changes_inputs(model, many))
+    whole, why, device = x, {}, y.device
+    x, y = fitting(model, on(few(x), device)), few(y)
+    with undisturbed(device):
+        with _sizes_of_outputs(model) as found:
+            outputs = outputs_of(model, each(x, torch.clone), label)
+        width = max(found) // len(y)
+        size = batch_size(width, x)
+        copies = changes_inputs(model, x)
+        if not copies and len(parts(whole)[0]) > SAMPLES:
+            copies = changes_inputs(model, fitting(model, on(each(whole, lambda p: p[:size]), device)))
         if copies:
             why["copies"] = "forward changes them in place, so that each call gets a copy"
             model = copy.deepcopy(model)
@@ -82,7 +94,7 @@ def abilities(
         reason, rounding = _not_double(model, x, y, loss)
         if reason:
             why["float64"] = f"float32 only: not in float64 ({reason})"
-    return Abilities(copies, "together" not in why, "float64" not in why, rounding, why)
+    return Abilities(copies, "together" not in why, "float64" not in why, width, rounding, why)
 
 
 def ready(model: nn.Module, label: str = "") -> tuple[nn.Module, str]:
@@ -107,7 +119,7 @@ def ready(model: nn.Module, label: str = "") -> tuple[nn.Module, str]:
     return model.float(), f"computed in float32 from the stored {names}"
 
 
-def fitting(model: nn.Module, x: Any, label: str = "") -> Any:
+def fitting(model: nn.Module, x: Any) -> Any:
     """Inputs as the network takes them: floating-point ones in its own precision where it refuses theirs."""
     dtype = next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.float32)
 
@@ -135,19 +147,26 @@ def changes_inputs(model: nn.Module, x: Any) -> bool:
 @torch.no_grad()
 def widest_activation(model: nn.Module, x: Any) -> int:
     """Numbers that the widest layer puts out for one sample."""
-    widest = [1]
+    with _sizes_of_outputs(model) as found:
+        call(model, each(x, lambda part: part[:1].clone()))
+    return max(found)
+
+
+@contextmanager
+def _sizes_of_outputs(model: nn.Module) -> Iterator[list[int]]:
+    """The numbers that each layer puts out in a call, of all samples together."""
+    found = [SAMPLES]
 
     def note(_module: nn.Module, _inputs: object, output: object) -> None:
         if isinstance(output, Tensor):
-            widest.append(output.numel())
+            found.append(output.numel())
 
     hooks = [module.register_forward_hook(note) for module in model.modules()]
     try:
-        call(model, each(x, lambda part: part[:1].clone()))
+        yield found
     finally:
         for hook in hooks:
             hook.remove()
-    return max(widest)
 
 
 def samples_together(width: int) -> int:
@@ -155,17 +174,9 @@ def samples_together(width: int) -> int:
     return max(16, BATCH_ELEMENTS // width)
 
 
-def batch_size(model: nn.Module, x: Any) -> int:
-    """How many samples to ask of a batch: as evaluators take at once, where copies of them are small.
-
-    The few where the network does not run on a single one.
-    """
-    try:
-        with undisturbed(parts(x)[0].device):
-            width = widest_activation(model, x)
-            return samples_together(max(width, *(part[0].numel() for part in parts(x))))
-    except Exception:  # its reason is told where the network is asked on the few
-        return SAMPLES
+def batch_size(width: int, x: Any) -> int:
+    """How many samples to ask of a batch: as evaluators take at once, where copies of them are small."""
+    return samples_together(max(width, *(part[0].numel() for part in parts(x))))
 
 
 def give_copies(model: nn.Module) -> None:
@@ -176,25 +187,6 @@ def give_copies(model: nn.Module) -> None:
 
     model.register_forward_pre_hook(on_copies, with_kwargs=True)
     model.__dict__["gets_copies"] = True  # a mark: no parameter, no module
-
-
-@contextmanager
-def undisturbed(device: torch.device | str = "cpu", seed: int | None = None) -> Iterator[None]:
-    """Leave the random states of torch, NumPy and Python as they were; inside, they begin at ``seed``."""
-    device = torch.device(device)
-    states = random.getstate(), np.random.get_state()
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        try:
-            if seed is not None:
-                torch.default_generator.manual_seed(seed)
-                if device.type == "cuda":
-                    torch.cuda.manual_seed(seed)
-                random.seed(seed)
-                np.random.seed(seed % 2**32)
-            yield
-        finally:
-            random.setstate(states[0])
-            np.random.set_state(states[1])
 
 
 def _not_together(
@@ -258,95 +250,14 @@ class _Functional(nn.Module):
         return functional_call(self.network, self.parameters_, args, kwargs)
 
 
-def random_state(device: torch.device) -> list[Tensor]:
-    """torch's random state, on the CPU and on ``device``."""
-    on_device = [torch.cuda.get_rng_state(device)] if device.type == "cuda" else []
-    return [torch.get_rng_state(), *on_device]
-
-
-def set_random_state(state: list[Tensor], device: torch.device) -> None:
-    """Go back to what :func:`random_state` gave."""
-    torch.set_rng_state(state[0])
-    if device.type == "cuda":
-        torch.cuda.set_rng_state(state[1], device)
-
-
-def call(model: nn.Module, x: Any) -> Any:
-    if isinstance(x, dict):
-        return model(**x)
-    return model(*x) if isinstance(x, tuple | list) else model(x)
-
-
-def outputs_of(model: nn.Module, x: Any, label: str = "") -> Tensor:
-    try:
-        return call(model, x)
-    except Exception as error:
-        shapes = ", ".join(f"{tuple(p.shape)} {str(p.dtype).removeprefix('torch.')}" for p in parts(x))
-        raise InputError(
-            f"{label}the network does not run on inputs {shapes}: {type(error).__name__}: {first_line(error)}"
-        ) from error
-
-
-def per_sample(function: PerSample, outputs: Any, y: Tensor, what: str) -> Tensor:
-    """What a loss or an accuracy gives, (N,); InputError where it does not run or gives other things."""
-    size = len(y)
-    try:
-        values = function(outputs, y)
-    except InputError:
-        raise
-    except Exception as error:
-        raise InputError(
-            f"{what}: does not run on outputs {_kind(outputs)} and targets {_kind(y)}: "
-            f"{type(error).__name__}: {first_line(error)}"
-        ) from error
-    shape = tuple(values.shape) if isinstance(values, Tensor) else type(values).__name__
-    if shape != (size,):
-        hint = '; is it a mean? use reduction="none"' if shape == () else ""
-        raise InputError(
-            f"{what}: must give one number for each sample, shape ({size},) here; got {shape}{hint}"
-        )
-    if values.is_complex():
-        raise InputError(f"{what}: must give real numbers; got {_kind(values)}")
-    return values
-
-
-def _kind(value: Any) -> str:
-    if isinstance(value, Tensor):
-        return f"{tuple(value.shape)} {str(value.dtype).removeprefix('torch.')}"
-    return type(value).__name__
-
-
-def few(x: Any) -> Any:
-    """The first samples, at least two: a single one comes twice."""
-    size = len(parts(x)[0])
-    return each(x, (lambda part: part[:SAMPLES]) if size > 1 else (lambda part: torch.cat([part, part])))
-
-
-def on(x: Any, device: torch.device | str) -> Any:
-    return each(x, lambda part: part.to(device))
-
-
-def each(x: Any, change: Callable[[Tensor], Any]) -> Any:
-    if isinstance(x, dict):
-        return {key: each(part, change) for key, part in x.items()}
-    if isinstance(x, tuple | list):
-        return type(x)(each(part, change) for part in x)
-    return change(x)
-
-
-def parts(x: Any) -> list[Tensor]:
-    if isinstance(x, dict):
-        x = list(x.values())
-    return [part for value in x for part in parts(value)] if isinstance(x, tuple | list) else [x]
+def _close(a: Tensor, b: Tensor) -> bool:
+    a, b = a.double(), b.double()
+    size = b[b.isfinite()].abs().max().item() if b.isfinite().any() else 0.0
+    return torch.allclose(a, b, rtol=1e-3, atol=1e-5 + 1e-4 * size, equal_nan=True)
 
 
 def _clone(value: Any) -> Any:
     return value.clone() if isinstance(value, Tensor) else value
-
-
-def doubled(values: Tensor) -> Tensor:
-    """Inputs or targets in float64; indices and labels stay what they are."""
-    return values.double() if values.is_floating_point() else values
 
 
 def _equal(a: Any, b: Any) -> bool:
@@ -354,15 +265,3 @@ def _equal(a: Any, b: Any) -> bool:
         torch.equal(p, q) or bool(((p == q) | ((p != p) & (q != q))).all())
         for p, q in zip(parts(a), parts(b), strict=True)
     )
-
-
-def _close(a: Tensor, b: Tensor) -> bool:
-    a, b = a.double(), b.double()
-    size = b[b.isfinite()].abs().max().item() if b.isfinite().any() else 0.0
-    return torch.allclose(a, b, rtol=1e-3, atol=1e-5 + 1e-4 * size, equal_nan=True)
-
-
-def first_line(error: BaseException) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    text = lines[0] if lines else type(error).__name__
-    return text if len(text) <= 120 else text[:117] + "..."

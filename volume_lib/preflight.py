@@ -25,22 +25,16 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from volume_lib.abilities import (
-    Abilities,
+from volume_lib.abilities import Abilities, abilities, fitting, give_copies, ready
+from volume_lib.calls import (
     PerSample,
-    abilities,
-    batch_size,
     call,
     each,
     few,
     first_line,
-    fitting,
-    give_copies,
     on,
     outputs_of,
-    parts,
     per_sample,
-    ready,
     undisturbed,
 )
 from volume_lib.errors import InputError
@@ -102,8 +96,8 @@ def preflight(
     x_few, y_few = few(x), few(y)
     _runs_on(model, x_few, device, label)
     model = model.to(device)
-    x_few, y_few = fitting(model, on(x_few, device), label), on(y_few, device)
-    able = abilities(model, _batch(model, x, x_few, device), y_few, loss, accuracy, label)
+    x_few, y_few = fitting(model, on(x_few, device)), on(y_few, device)
+    able = abilities(model, x, y_few, loss, accuracy, label)
     if able.copies:
         give_copies(model)
     losses = _losses(model, x_few, y_few, loss, label)
@@ -131,14 +125,6 @@ def preflight(
 
 
 # ---- the questions
-
-
-def _batch(model: nn.Module, x: Any, x_few: Any, device: torch.device | str) -> Any:
-    """As many samples as the work will take at once, on the device; at least the few."""
-    size = batch_size(model, x_few)
-    if len(parts(x)[0]) <= len(parts(x_few)[0]):
-        return x_few
-    return fitting(model, on(each(x, lambda part: part[:size]), device))
 
 
 def _runs_on(model: nn.Module, x: Any, device: torch.device | str, label: str) -> None:

@@ -18,16 +18,29 @@ def source_digest(path: Path, *more: Path) -> str:
 
 def sources_digest(text: str, *folders: Path) -> str:
     """As :func:`source_digest`, of a ``text`` whose imports are looked for in ``folders``."""
-    told, waiting, seen = [code_text(text)], [(text, folders)], set()
+    told = [f"{found.name} {code_text(code)}" for found, code in _all_imported(text, folders)]
+    return short_digest("\0".join([code_text(text), *sorted(told)]))
+
+
+def modules_beside(path: Path) -> list[str]:
+    """Names of the modules that a file of code imports from beside it, and that these import."""
+    text = path.read_text(encoding="utf-8", errors="replace")
+    below = (found for found, _ in _all_imported(text, (path.parent,)) if path.parent in found.parents)
+    stems = (found.parent if found.name == "__init__.py" else found.with_suffix("") for found in below)
+    return [".".join(stem.relative_to(path.parent).parts) for stem in stems]
+
+
+def _all_imported(text: str, folders: tuple[Path, ...]) -> Iterator[tuple[Path, str]]:
+    """The files in ``folders`` that ``text`` imports, and those that these do, with what they say."""
+    waiting, seen = [(text, folders)], set()
     while waiting:
         code, places = waiting.pop()
         for found in _imported(code, places):
             if found not in seen:
                 seen.add(found)
                 code = found.read_text(encoding="utf-8", errors="replace")
-                told.append(f"{found.name} {code_text(code)}")
+                yield found, code
                 waiting.append((code, (found.parent, *folders)))
-    return short_digest("\0".join([told[0], *sorted(told[1:])]))
 
 
 def code_text(source: str) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from volume_lib.abilities import per_sample
+from volume_lib.calls import per_sample
 from volume_lib.errors import InputError, near_match
 from volume_lib.measuring.samples import Lookup, parts
 from volume_lib.problems.base import Problem

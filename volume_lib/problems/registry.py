@@ -8,7 +8,7 @@ import importlib.util
 import inspect
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from volume_lib.devices import torch_defaults
 from volume_lib.errors import InputError, near_match
 from volume_lib.problems.base import Problem, data_root
 from volume_lib.records import problem_parts, problem_text
+from volume_lib.sources import modules_beside
 
 __all__ = ["Problem", "data_root", "get_problem", "is_shipped", "problem_names"]
 
@@ -131,7 +132,9 @@ def _user_problem(
 
 
 def _import_file(path: Path):
+    """The module of a problem's file, and of what it imports from beside it, as they are now."""
     module_name = f"volume_lib_user_problem_{path.stem}_{abs(hash(str(path)))}"
+    _look_beside(path)
     spec = importlib.util.spec_from_file_location(module_name, path)
     if spec is None or spec.loader is None:
         raise InputError(f"problem file {path} cannot be imported: its name must end in .py")
@@ -139,7 +142,7 @@ def _import_file(path: Path):
     # dataclasses and pickling look a class's module up in sys.modules
     sys.modules[module_name] = module
     try:
-        with torch_defaults():  # what the file sets is the file's own
+        with torch_defaults(), _no_bytecode():  # what the file sets is the file's own
             spec.loader.exec_module(module)
     except Exception as error:
         del sys.modules[module_name]
@@ -147,3 +150,27 @@ def _import_file(path: Path):
             f"problem file {path} cannot be imported: {type(error).__name__}: {error}"
         ) from error
     return module
+
+
+def _look_beside(path: Path) -> None:
+    """Let a problem's file import what lies beside it, as Python does for a script.
+
+    Modules of those names that this process has are forgotten: they may be of another folder, or of what the
+    files were before an edit.
+    """
+    for name in modules_beside(path):
+        if name.partition(".")[0] != __name__.partition(".")[0]:  # a problem beside a checkout of the package
+            sys.modules.pop(name, None)
+    folder = str(path.parent)
+    sys.path[:] = [folder, *(place for place in sys.path if place != folder)]
+    importlib.invalidate_caches()
+
+
+@contextlib.contextmanager
+def _no_bytecode() -> Iterator[None]:
+    """Nothing is kept of compiled code: it counts as that of a source of the same size and second."""
+    before, sys.dont_write_bytecode = sys.dont_write_bytecode, True
+    try:
+        yield
+    finally:
+        sys.dont_write_bytecode = before

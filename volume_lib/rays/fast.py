@@ -21,7 +21,8 @@ from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
 from volume_lib import abilities
-from volume_lib.abilities import doubled, samples_together
+from volume_lib.abilities import samples_together
+from volume_lib.calls import doubled
 from volume_lib.parameters import copied, unflatten
 from volume_lib.problems.base import Problem, Stacked, Stemmed
 from volume_lib.rays.losses import Evaluator, exact_convolutions

@@ -19,15 +19,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from volume_lib.abilities import (
-    abilities,
-    doubled,
-    fitting,
-    give_copies,
-    ready,
-    samples_together,
-    widest_activation,
-)
+from volume_lib.abilities import abilities, fitting, give_copies, ready, samples_together
+from volume_lib.calls import doubled
 from volume_lib.parameters import flatten, moved_shapes, place
 from volume_lib.problems.base import Problem
 
@@ -104,10 +97,11 @@ class Evaluator:
         self.problem = problem
         self.model = ready(model)[0].to(device)
         self.x, self.y = fitting(self.model, x[: sizes[-1]].to(device)), y[: sizes[-1]].to(device)
-        self.able = abilities(self.model, self.x, self.y, problem.per_sample_loss, problem.correct)
-        if self.able.copies:
+        self.able = able = abilities(self.model, self.x, self.y, problem.per_sample_loss, problem.correct)
+        self.width = able.width
+        if able.copies:
             give_copies(self.model)
-        if self.able.float64 and any(self.able.too_coarse(threshold) for threshold in thresholds):
+        if able.float64 and any(able.too_coarse(threshold) for threshold in thresholds):
             self.model, self.x, self.y = self.model.double(), doubled(self.x), doubled(self.y)
         self.sizes = tuple(int(size) for size in sizes)
         self.shapes = moved_shapes(self.model)
@@ -117,7 +111,6 @@ class Evaluator:
             raise ValueError(f"scale has shape {tuple(scale.shape)}; the model moves {len(self.theta)}")
         self.device = self.theta.device
         self.num_rows = 0
-        self.width = widest_activation(self.model, self.x)
         self._versions = _versions(self.x, self.y)
         self.samples_evaluated = 0  # rows × samples over all calls: the benchmarks' count of work
 

@@ -15,7 +15,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from volume_lib.abilities import give_copies, random_state, set_random_state, undisturbed
+from volume_lib.abilities import give_copies
+from volume_lib.calls import random_state, set_random_state, undisturbed
 from volume_lib.errors import InputError
 from volume_lib.problems.base import Problem
 from volume_lib.training.modes import USUAL, Mode, buffers_of, restore, seed_of_draws
@@ -290,12 +291,17 @@ class Fit:
         self.stack.template.eval()
         stack = self.stack if len(rows) == len(self.trainees) else self.stack.keep(torch.tensor(rows))
         sums = torch.zeros(2, len(rows), dtype=torch.float64, device=self.device)
+        before = x._version  # how often torch says that the samples were written to
         for xs, ys in zip(x.split(EVALUATION_BATCH), y.split(EVALUATION_BATCH), strict=True):
-            # a copy: a network that changes its inputs would change the samples
-            outputs = stack.outputs(xs.clone().expand(len(rows), *xs.shape)).flatten(0, 1)
+            outputs = stack.outputs(xs.expand(len(rows), *xs.shape)).flatten(0, 1)
             targets = ys.expand(len(rows), *ys.shape).flatten(0, 1)
             for total, values in zip(sums, (self.problem.per_sample_loss, self.problem.correct), strict=True):
                 total += values(outputs, targets).view(len(rows), len(xs)).sum(1, dtype=torch.float64)
+        if x._version != before:
+            raise InputError(
+                f"{self.trainees[rows[0]].name}: forward changed the samples in place, which it did not when "
+                "it was asked; copy them first (x = x.clone())"
+            )
         return [(loss, accuracy) for loss, accuracy in (sums / len(x)).T.tolist()]
 
     def _keep(self, rows: list[int]) -> None:

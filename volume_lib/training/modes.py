@@ -14,7 +14,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from volume_lib.abilities import changes_inputs, few, first_line, fitting, give_copies, undisturbed
+from volume_lib.abilities import changes_inputs, fitting, give_copies
+from volume_lib.calls import few, first_line, undisturbed
 from volume_lib.errors import InputError
 from volume_lib.preflight import preflight
 from volume_lib.problems.base import Problem
@@ -41,7 +42,8 @@ def check_training(
     build: Callable[[], nn.Module],
     x: Tensor,
     y: Tensor,
-    batches: tuple[int, int],
+    smallest_batch: int,
+    evaluated: int,
     device: torch.device,
     name: str = "",
 ) -> Mode:
@@ -50,7 +52,8 @@ def check_training(
     Args:
         build: gives the network as its seed makes it, on the CPU.
         x, y: training samples (N, …).
-        batches: samples in the smallest and in the largest batch that the training will meet.
+        smallest_batch: samples in the smallest batch that the training will meet.
+        evaluated: samples in the largest batch that is evaluated.
         name: of the model, for messages.
 
     Raises:
@@ -69,18 +72,15 @@ def check_training(
     )
     model = model.to(device)
     with undisturbed(device):
-        most = fitting(model, x[: batches[1]].to(device))
+        most = fitting(model, _of_size(x, evaluated).to(device))
         copies = found.abilities.copies or changes_inputs(model.eval(), most)
     if copies:
         give_copies(model)
     x, y = fitting(model, few(x).to(device)), few(y).to(device)
-    smallest_batch = batches[0]
     with undisturbed(device, 0):
         stack = Stack.of([model.to(device)])
         modal = _is_modal(stack, x, y, problem, name)
-        repeats = -(-smallest_batch // len(x))
-        batch = x.repeat(repeats, *[1] * (x.dim() - 1))[:smallest_batch]
-        _step(stack, batch, y.repeat(repeats, *[1] * (y.dim() - 1))[:smallest_batch], problem, name)
+        _step(stack, _of_size(x, smallest_batch), _of_size(y, smallest_batch), problem, name)
         _comes_back(stack, build(), x, y, problem, name)
     return Mode(modal, copies)
 
@@ -127,6 +127,11 @@ def restore(model: nn.Module, buffers: dict[str, Tensor]) -> None:
 
 
 # ---- the questions
+
+
+def _of_size(x: Tensor, size: int) -> Tensor:
+    """The first ``size`` samples, which begin again where there are fewer."""
+    return x.repeat(-(-size // len(x)), *[1] * (x.dim() - 1))[:size]
 
 
 def _is_modal(stack: Stack, x: Tensor, y: Tensor, problem: Problem, name: str) -> bool:

@@ -13,7 +13,8 @@ from torch import Tensor
 from tqdm import tqdm
 
 from volume_lib import storage
-from volume_lib.abilities import few, fitting
+from volume_lib.abilities import fitting
+from volume_lib.calls import few
 from volume_lib.devices import resolve_device, torch_defaults
 from volume_lib.errors import InputError
 from volume_lib.problems.base import Problem
@@ -23,7 +24,7 @@ from volume_lib.records import LABEL_NOISE, Dataset, TrainedModel
 from volume_lib.section import takes
 from volume_lib.thresholds import check_thresholds
 from volume_lib.training.fit import unfitted_line
-from volume_lib.training.loop import Fit, Trainee
+from volume_lib.training.loop import EVALUATION_BATCH, Fit, Trainee
 from volume_lib.training.modes import Mode, check_training, stack_together
 from volume_lib.training.plan import Plan, Wanted, warn_of_strangers
 from volume_lib.training.section import TrainSettings
@@ -219,7 +220,7 @@ class _Work:
     def train(self, joint: bool | str, x_test: Tensor, y_test: Tensor) -> None:
         """Train what is missing. The preflight comes first: what it refuses leaves the folder as it was."""
         pool = [parts[0] if len(parts) == 1 else torch.cat(parts) for parts in zip(*self.pool, strict=True)]
-        mode = self._check(*pool) if self.trainees else Mode(False, False)
+        mode = self._check(len(x_test), *pool) if self.trainees else Mode(False, False)
         for run in self.runs:
             run.begin()
         if not self.trainees:
@@ -236,20 +237,20 @@ class _Work:
                 Fit(self.plan.problem, group, data, own, self._keep, tick, mode).run()
             tick.flush()
 
-    def _check(self, x: Tensor, y: Tensor) -> Mode:
+    def _check(self, test_size: int, x: Tensor, y: Tensor) -> Mode:
         """The preflight of every kind of network to be trained, on the smallest and the largest batch."""
         modes = {}
         for trainee in self.trainees:
             wanted = self._wanted(trainee)
             rest = trainee.size % trainee.batch_size if trainee.steps > 1 else trainee.size
             smallest = rest or trainee.batch_size
-            batches = smallest, min(trainee.batch_size, trainee.size)
-            key = repr((wanted.identity["model_class"], wanted.identity["model_kwargs"], batches))
+            evaluated = min(EVALUATION_BATCH, max(trainee.size, test_size))
+            key = repr((wanted.identity["model_class"], wanted.identity["model_kwargs"], smallest, evaluated))
             if key not in modes:
                 own = slice(trainee.start, trainee.start + trainee.size)
                 modes[key] = check_training(
-                    self.plan.problem, lambda wanted=wanted: self._build(wanted), x[own], y[own], batches,
-                    self.device, trainee.name,
+                    self.plan.problem, lambda wanted=wanted: self._build(wanted), x[own], y[own],
+                    smallest, evaluated, self.device, trainee.name,
                 )  # fmt: skip
         found = list(modes.values())
         return Mode(any(mode.modal for mode in found), any(mode.copies for mode in found))
