@@ -48,6 +48,7 @@ def test_the_experiments_own_settings_are_the_default(folder):
         ({"landscape": 40, "spread": "sd"}, "ranks_landscape_40_sd"),
         ({"quantity": "log_volume"}, "ranks_log_volume"),
         ({"failed": "leave out"}, "ranks_failed_leave_out"),
+        ({"colour": "test_acc"}, "ranks_colour_test_acc"),
         ({"compare_with": "elsewhere/there"}, "ranks_against_elsewhere_there"),
         ({"loss_threshold": 0.1, "spread": "quartiles", "landscape": 0, "dataset_type": "data"}, "ranks"),
     ],
@@ -73,6 +74,26 @@ def test_the_other_experiment_is_loaded_at_the_same_threshold(folder):
         analysis.choose(folder).other()
     other = analysis.choose(folder, loss_threshold=0.02).other()
     assert other.name == "low_data/other" and other.loss_threshold == 0.02
+
+
+def test_what_colours_the_minima_is_a_setting(folder):
+    assert analysis.choose(folder).colour is None
+    (folder / "experiment.yaml").write_text(YAML.replace("spread:", "colour: test_acc, spread:"))
+    chosen = analysis.choose(folder)
+    assert chosen.colour == "test_acc" and chosen.others == ()
+    assert "colour = test_acc (experiment.yaml)" in chosen.describe()
+    assert analysis.choose(folder, colour="train_loss").others == ("colour_train_loss",)
+    for path in folder.glob("*/*/loss_*/results.json"):
+        path.write_text(path.read_text().replace("test_acc_values", "older"))
+    for path in folder.glob("*/test_accuracies.npz"):
+        path.unlink()
+    with pytest.raises(
+        InputError, match=r"colour test_acc: no run of .* says it; Test Accuracy\.ipynb"
+    ) as line:
+        analysis.choose(folder)
+    assert "\n" not in str(line.value)
+    with pytest.raises(InputError, match="colour weight: one of test_acc, test_loss, train_loss"):
+        analysis.choose(folder, colour="weight")
 
 
 def test_what_cannot_be_chosen_is_one_line(folder):

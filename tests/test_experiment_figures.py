@@ -57,8 +57,10 @@ def test_accuracy_colours_the_minima_with_one_scale(experiment):
     accuracies = [1 - known.test_loss_value(1, m) for m in LEVELS]
     assert bars[0].get_xlim() == pytest.approx((min(accuracies), max(accuracies)))
     ax = plots.volume_against_data(experiment, 0, colour="test_acc")
-    colours = {container.lines[0].get_color() for container in ax.containers}
-    assert len(colours) == 3
+    (bar,) = [other for other in ax.figure.axes if other.get_label() == "<colorbar>"]
+    scale = bar._colorbar.mappable
+    for accuracy, container in zip(accuracies, ax.containers, strict=True):
+        assert container.lines[0].get_color() == scale.to_rgba(accuracy)
 
 
 @pytest.mark.parametrize("column", ["test_loss", "test_acc"])
@@ -119,6 +121,25 @@ def test_figures_say_that_networks_failed_and_how_they_count(folder, rule, words
     title = plots.volume_against_data(failed).get_legend().get_title().get_text()
     assert "1 network above the threshold after training" in title and words in title
     assert ("hollow" in title) == (rule == "no volume")
+
+
+def test_the_table_of_ranks_says_where_minima_without_a_volume_stand(folder):
+    """One network fails in every landscape, another in the largest alone: it has volumes in the others."""
+    for run, fails in (("model_0_data_10", (0, 40, 140)), ("model_1_data_11", (140,))):
+        for level in LEVELS:
+            path = storage.results_path(folder / run, "data", level, 0.1)
+            content = storage.load_results(path)
+            if level in fails:
+                content["train_loss_values"][-1], content["log_exp_r_n_values"][-1] = 0.25, -math.inf
+            storage.save_results(path, content)
+    ax = plots.rank_table(analysis.load_experiment(folder))
+    shares = [[round(float(v), 6) for v in row] for row in ax.images[0].get_array()]
+    assert shares == [[1, 0, 0], [0, 1, 0], [0, 0, 1]]
+    title = ax.get_title(loc="left").split("\n")
+    assert title[2:] == [
+        "2 networks above the threshold after training:", "no volume where their loss is above it",
+        "minima without a volume have the last ranks",
+    ]  # fmt: skip
 
 
 def test_one_word_for_each_quantity(experiment):

@@ -8,6 +8,7 @@ from torch import nn
 
 from volume_lib import plots, storage
 from volume_lib.analysis.loading import load_experiment
+from volume_lib.cutoffs import loss_against_data
 from volume_lib.errors import InputError
 from volume_lib.experiment.file import parse_experiment
 from volume_lib.problems import Problem, get_problem
@@ -130,6 +131,16 @@ def test_shares_vary_from_training_to_the_analysis(tmp_path):
     train_models(PROBLEM, data(**ALL), folder=run / "models_and_data", **usual, **varied)
     assert before == [path.stat().st_mtime_ns for path in sorted((run / "models_and_data").glob("model_*"))]
     models, dataset = storage.load_models_and_data(run / "models_and_data", PROBLEM)
+    curves = loss_against_data(PROBLEM, models, dataset)
+    for share, trained in zip(
+        SHARES, models, strict=True
+    ):  # up to how much of its own data each is a minimum
+        noisy, curve = data(**ALL, label_noise=share), curves[f"Model_{share}"]["loss_curve"]
+        for extra in (0, 1, 17, 40):
+            x, y = noisy.upto(extra)
+            mean = PROBLEM.per_sample_loss(trained.model(x), y).mean().item()
+            assert curve[20 + extra - 1] == pytest.approx(mean, rel=1e-5)
+        assert curve[-1] == pytest.approx(trained.train_loss[-1], rel=1e-5)
     for levels in (None, [40], [0, 40]):
         with pytest.raises(InputError, match=r"share the labels of the base samples alone; give \[0\]"):
             run_sweep(PROBLEM, models, dataset, run, num_directions=5, landscape_levels=levels)

@@ -32,6 +32,15 @@ def test_a_shipped_summary_is_what_the_shipped_results_say(path, tmp_path):
     assert again.read_text() == path.read_text()
 
 
+@pytest.mark.parametrize("path", SUMMARIES, ids=name)
+def test_a_shipped_table_of_stability_is_what_the_shipped_results_say(path, tmp_path):
+    folder, kept = path.parent.parent, path.with_name("rank_stability.csv").read_text()
+    experiment = analysis.load_experiment(folder, read_experiment(folder).analysis.loss_threshold)
+    assert analysis.write_stability(experiment, tmp_path / "rank_stability.csv").read_text() == kept
+    numbers = [number for line in kept.splitlines()[1:] for number in line.split(",")]
+    assert all(len(number.partition(".")[2]) <= 6 for number in numbers)
+
+
 def test_there_are_shipped_summaries_and_curves():
     assert len(SUMMARIES) >= 2 and len(CURVES) >= 13
 

@@ -32,17 +32,19 @@ def loss_against_data(
     One entry ``Model_<value>`` per minimum with its ``additional_data``, the ``base_train_size`` and the
     ``loss_curve``: entry ``i`` is the mean loss over the first ``i + 1`` samples, base samples first, then
     all additional ones in their order (so that entry ``base_train_size + level - 1`` is its loss in the
-    landscape of ``level``); and ``weights_digest``, which says whose loss it is.
+    landscape of ``level``); and ``weights_digest``, which says whose loss it is. Where the share of wrong
+    labels varies, each minimum's additional samples have the labels that it was trained on.
     """
-    x, y = dataset.upto(len(dataset.x_additional))
-    counts = np.arange(1, len(x) + 1)
+    from volume_lib.problems.label_noise import own_data
+
     cutoffs = {}
     for trained in Bar(models, desc="loss against data", unit="model"):
+        x, y = own_data(problem, dataset, trained).upto(len(dataset.x_additional))
         losses, _ = _evaluate(problem, trained.model, x, y, batch_size)
         cutoffs[f"Model_{trained.value}"] = {
             "additional_data": int(trained.level),
             "base_train_size": int(dataset.base_data_size),
-            "loss_curve": (np.cumsum(losses) / counts).tolist(),
+            "loss_curve": (np.cumsum(losses) / np.arange(1, len(x) + 1)).tolist(),
             "weights_digest": weights_digest(trained.model.state_dict()),
         }
     return cutoffs

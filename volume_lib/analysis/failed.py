@@ -1,7 +1,8 @@
 """Networks whose training ended above the loss threshold have no volume; a rule says how they count.
 
-- ``"no volume"``: as they are. Their log volume is −inf: below all others in medians, left out of means and
-  ranks, and every figure says where they stand.
+- ``"no volume"``: as they are. Where a landscape's loss at the network is above the threshold its log volume
+  is −inf: below all others in medians and tables of ranks, left out of means and rank correlations, and every
+  figure says where they stand. In a smaller landscape, which it may fit, it has the volume measured there.
 - ``"leave out"``: as if they had not been trained; nothing counts them.
 - ``"least volume"``: with the least volume that any network of the experiment has in the same landscape, so
   that failing to train is a small volume and no missing one.

@@ -21,8 +21,12 @@ from volume_lib.experiment.file import FILE_NAME, read_experiment
 DEFAULTS = {"quantity": "log_exp_r_n", "spread": "sd", "failed": "no volume"}
 NAMES = (
     "loss_threshold", "dataset_type", "landscape", "quantity", "spread", "compare_with", "key", "base_size",
-    "failed",
+    "failed", "colour",
 )  # fmt: skip
+
+
+COLOURS = {"test_acc": "; Test Accuracy.ipynb writes test accuracies", "test_loss": "", "train_loss": ""}
+"""What may colour the minima, and where it comes from."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +38,7 @@ class Chosen:
     landscape: int
     quantity: str
     spread: str
+    colour: str | None
     compare_with: Path | None
     sources: dict[str, str]
     others: tuple[str, ...]
@@ -63,6 +68,8 @@ class Chosen:
             "spread": self.spread,
             "failed": self.experiment.failed,
         }
+        if self.colour is not None:
+            values["colour"] = self.colour
         if self.compare_with is not None:
             values["compare_with"] = str(self.compare_with)
         lines = [f"{name} = {value} ({self.sources[name]})" for name, value in values.items()]
@@ -76,9 +83,10 @@ def choose(folder: str | Path, **given: Any) -> Chosen:
 
     What is not given comes from the ``analysis`` section of its experiment.yaml, and else is the threshold
     that most runs have, the smallest landscape, ``log_exp_r_n``, mean and standard deviation, and
-    ``"no volume"`` for networks that failed to train. ``compare_with`` is a folder; in experiment.yaml it
-    is seen from the experiment's own. Raises :class:`InputError` as :func:`load_experiment` does, and for
-    an unknown setting or a landscape that is not there.
+    ``"no volume"`` for networks that failed to train. ``colour``: a column of the table, as ``"test_acc"``,
+    whose mean colours the minima of volume figures; None: each its own colour. ``compare_with`` is a folder;
+    in experiment.yaml it is seen from the experiment's own. Raises :class:`InputError` as
+    :func:`load_experiment` does, and for an unknown setting, a landscape or a column that is not there.
     """
     folder = Path(folder)
     for name in given:
@@ -92,6 +100,11 @@ def choose(folder: str | Path, **given: Any) -> Chosen:
     landscape = wanted.get("landscape", experiment.landscapes[0])
     if landscape not in experiment.landscapes:
         raise InputError(f"landscape {landscape}: {folder} has {runs.words(experiment.landscapes)}")
+    colour = wanted.get("colour")
+    if colour is not None and colour not in COLOURS:
+        raise InputError(f"colour {colour}: one of {', '.join(COLOURS)}{near_match(colour, COLOURS)}")
+    if colour is not None and not experiment.has(colour):
+        raise InputError(f"colour {colour}: no run of {folder} says it{COLOURS.get(colour, '')}")
     compare_with = wanted.get("compare_with")
     sources = {name: "given" if name in given else FILE_NAME if name in own else "default" for name in NAMES}
     return Chosen(
@@ -99,6 +112,7 @@ def choose(folder: str | Path, **given: Any) -> Chosen:
         landscape=landscape,
         quantity=wanted["quantity"],
         spread=wanted["spread"],
+        colour=colour,
         compare_with=None if compare_with is None else Path(compare_with),
         sources=sources,
         others=_others(folder, experiment, given, {**DEFAULTS, **own}),
@@ -133,8 +147,11 @@ def _others(
         "quantity": lambda v: v,
         "spread": lambda v: v,
         "failed": lambda v: f"failed_{v.replace(' ', '_')}",
+        "colour": lambda v: f"colour_{v}",
     }
-    other = [word(given[name]) for name, word in words.items() if given.get(name, usual[name]) != usual[name]]
+    other = [
+        word(given[name]) for name, word in words.items() if name in given and given[name] != usual.get(name)
+    ]
     if "compare_with" in given:
         there, mine = Path(given["compare_with"]).resolve(), own.get("compare_with")
         if mine is None or there != Path(mine).resolve():

@@ -87,14 +87,15 @@ def write_stability(
 ) -> Path:
     """Write :func:`rank_stability` as CSV, by default ``<experiment>/analysis/rank_stability.csv``.
 
-    What is unknown is empty; ``inf`` where no fewer than all directions tell it.
+    Numbers have six decimals at most. What is unknown is empty; ``inf`` where no fewer than all directions
+    tell it.
     """
     path = Path(path) if path is not None else storage.analysis_dir(experiment.folder) / "rank_stability.csv"
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(RankStability._fields)
     for one in rank_stability(experiment, quantity):
-        plain = [plain_value(v) if isinstance(v, float) and math.isfinite(v) else v for v in one]
+        plain = [plain_value(round(v, 6)) if isinstance(v, float) and math.isfinite(v) else v for v in one]
         writer.writerow(["" if v != v else v for v in plain])
     storage.write_bytes(path, text.getvalue().encode())
     return path

@@ -136,6 +136,7 @@ class Analysis(Section):
     )
     spread: Literal["sd", "quartiles"] | None = None
     compare_with: str | None = None
+    colour: Literal["test_acc", "test_loss", "train_loss"] | None = None
     failed: Literal["no volume", "leave out", "least volume"] | None = None
     key: str | None = None
     base_size: Count | None = None

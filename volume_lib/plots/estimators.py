@@ -9,9 +9,9 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter, NullLocator
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
-from volume_lib.plots import style
+from volume_lib.plots import style, ticks
 
 if TYPE_CHECKING:
     from volume_lib.validation.record import Convergence
@@ -41,7 +41,7 @@ def convergence(curves: Sequence[Convergence], ax: Axes | None = None, *, title:
             lw=0,
         )
         ax.plot(curve.directions, curve.estimate - curve.exact, **look, lw=1, mew=0.9, label=curve.scaling)
-    ax.set_xscale("log")
+    ticks.log_axis(ax.xaxis)
     worst = max((np.abs(np.concatenate([c.low, c.high]) - c.exact).max() for c in curves), default=1.0)
     _error_axis(ax, worst)
     return style.finish(ax, "directions", "error of log volume (nats)", title)
@@ -86,7 +86,6 @@ def _error_axis(ax: Axes, worst: float) -> None:
     ax.yaxis.set_major_locator(FixedLocator([-p for p in reversed(powers)] + [0.0] + powers))
     ax.yaxis.set_minor_locator(NullLocator())
     ax.yaxis.set_major_formatter(FuncFormatter(_signed_power))
-    ax.xaxis.set_minor_formatter(NullFormatter())
 
 
 def _signed_power(value: float, _: int | None = None) -> str:
@@ -120,7 +119,7 @@ def rewritten(
     ax.xaxis.set_major_locator(FixedLocator(list(factors)))
     ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     ax.xaxis.set_minor_locator(NullLocator())
-    unit = style.nats_axis(ax.yaxis, list(changes.values()))
+    unit = ticks.nats_axis(ax.yaxis, list(changes.values()))
     lines = [] if threshold is None else [style.threshold_words(threshold)]
     lines.append("directions; dashed: exact" if exact else "directions")
     style.legend(ax, "\n".join(lines))

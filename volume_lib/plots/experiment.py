@@ -16,9 +16,10 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
 
 from volume_lib.analysis import ExperimentResults, mean_and_spread
-from volume_lib.plots import style
+from volume_lib.plots import style, ticks
 from volume_lib.records import ADDITIONAL
 
 
@@ -54,8 +55,8 @@ def volume_against_data(
             ring = {"marker": "o", "mfc": "none", "mec": "black", "mew": 0.8, "ls": "none"}
             ax.plot(x[own], centre[own], **ring, ms=10, zorder=5, clip_on=False)  # whole at the edge
             handles.append(Line2D([], [], **ring, ms=6, label="trained here"))
-    style.data_axis(ax, x[~np.isnan(values).all(axis=0)])
-    unit = style.nats_axis(ax.yaxis, values)
+    ticks.data_axis(ax, x[~np.isnan(values).all(axis=0)])
+    unit = ticks.nats_axis(ax.yaxis, values)
     style.legend(ax, title_words(experiment, landscape, values, quantity), handles)
     return style.finish(ax, minima_words(experiment), style.volume_label(quantity, unit))
 
@@ -97,7 +98,7 @@ def against_data(
     mean and spread over seeds. Losses that span decades are averaged in their logarithm."""
     ax = style.new_axes(ax, height=0.8)
     x, values = experiment.minima_sizes, experiment.of_minima(column)
-    logarithmic = column.endswith("_loss") and style.loss_axis(ax, values)
+    logarithmic = column.endswith("_loss") and ticks.loss_axis(ax, values)
     forward, back = (np.log, np.exp) if logarithmic else (np.asarray, np.asarray)
     seeds_behind(ax, x, values)
     with np.errstate(divide="ignore"):
@@ -109,7 +110,7 @@ def against_data(
         reach = [[centre[j] - low[j]], [high[j] - centre[j]]]
         look = styles[experiment.minima[j]]
         ax.errorbar(x[j], centre[j], yerr=reach, **look, ms=5, lw=1, capsize=2, zorder=4)
-    style.data_axis(ax, x)
+    ticks.data_axis(ax, x)
     seed = Line2D([], [], color=style.LIGHT, lw=0.7, label="one seed")
     style.legend(ax, failed_words(experiment), [seed, _spread_handle(spread)])
     words = COLUMN_WORDS.get(column, column).format(loss_unit=style.literal(experiment.loss_unit))
@@ -148,8 +149,8 @@ def volume_against_landscape(
         if shown.any() and cutoff is not None and cutoff > x[shown][-1]:
             cutoffs.append((x[shown][-1], centre[shown][-1], cutoff, look))
     _fall_to_the_foot(ax, cutoffs)
-    style.data_axis(ax, [*x, *(cutoff for *_, cutoff, _ in cutoffs)])
-    unit = style.nats_axis(ax.yaxis, np.concatenate(everything))
+    ticks.data_axis(ax, [*x, *(cutoff for *_, cutoff, _ in cutoffs)])
+    unit = ticks.nats_axis(ax.yaxis, np.concatenate(everything))
     lines = [threshold_words(experiment, quantity), f"minimum: {minima_words(experiment, sizes=False)}"]
     lines += ["× no volume from here on"] if cutoffs else []
     style.legend(ax, "\n".join(filter(None, lines)), handles)
@@ -173,7 +174,7 @@ def against_volume(
     landscape = experiment.landscapes[0] if landscape is None else landscape
     volumes, others = experiment.matrix(quantity, landscape), experiment.matrix(column, landscape)
     styles = style.level_styles(experiment.minima)
-    logarithmic = column.endswith("_loss") and style.loss_axis(ax, others)
+    logarithmic = column.endswith("_loss") and ticks.loss_axis(ax, others)
     forward, back = (np.log, np.exp) if logarithmic else (np.asarray, float)
     handles = []
     for j, minimum in enumerate(experiment.minima):
@@ -197,8 +198,8 @@ def against_volume(
             mew=0.6,
         )
         handles.append(Line2D([], [], **look, ls="none", ms=4.5, label=f"{minimum:,}"))
-    unit = style.nats_axis(ax.xaxis, volumes)
-    ax.xaxis.set_major_locator(style.MaxNLocator(4))
+    unit = ticks.nats_axis(ax.xaxis, volumes)
+    ax.xaxis.set_major_locator(MaxNLocator(4))
     title = title_words(experiment, landscape, volumes, quantity, drawn=False)
     style.legend(ax, f"{title}\nminimum: {minima_words(experiment, sizes=False)}", handles)
     words = COLUMN_WORDS.get(column, column).format(loss_unit=style.literal(experiment.loss_unit))
@@ -229,8 +230,8 @@ def uncertainty(experiment: ExperimentResults, landscape: int | None = None, ax:
         if shown.any():
             look = {"color": style.PALETTE[k], "marker": style.MARKERS[k], "ms": 4.5, "lw": 1}
             ax.plot(x[shown], sizes[shown], **look, label=name)
-    style.data_axis(ax, x)
-    style.loss_axis(ax, np.concatenate(list(limits.values())))
+    ticks.data_axis(ax, x)
+    ticks.loss_axis(ax, np.concatenate(list(limits.values())))
     style.legend(ax, f"{landscape_words(experiment, landscape)}\n{threshold_words(experiment)}")
     return style.finish(ax, minima_words(experiment), f"uncertainty of {style.LOG_EXP_R_N} (nats)")
 
@@ -288,7 +289,11 @@ def failed_words(experiment: ExperimentResults) -> str:
     if not count:
         return ""
     networks = "1 network" if count == 1 else f"{count} networks"
-    ways = {"no volume": "no volume", "leave out": "left out", "least volume": "counted as the least volume"}
+    ways = {
+        "no volume": "no volume where their loss is above it",
+        "leave out": "left out",
+        "least volume": "counted as the least volume",
+    }
     return f"{networks} above the threshold after training:\n{ways[experiment.failed]}"
 
 

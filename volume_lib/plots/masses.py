@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 
-from volume_lib.plots import style
+from volume_lib.plots import style, ticks
 
 Masses = Mapping[str, Any]
 
@@ -39,7 +39,7 @@ def integrands(masses: Masses, ax: Axes | None = None, *, levels: Sequence[float
             label = f"{value:,}" if name == "integrand" else None
             heights = [row[name] for row in rows]
             ax.plot(places, heights, dashes, color=styles[value]["color"], lw=1, label=label)
-    ax.set_xscale("log")
+    ticks.log_axis(ax.xaxis)
     _legend_of_passes(ax, masses)
     title = " or ".join(words[along] for along in words if along in drawn) or words["ceiling"]
     return style.finish(ax, title, f"integrand ({style.literal(masses.get('loss_unit', 'nats'))})")
@@ -59,7 +59,7 @@ def mass_convergence(
         ax.plot(spent, [row["forward"] for row in history], "-", **look, label=f"{value:,}")
         ax.plot(spent, [row["backward"] for row in history], "--", **look)
     if ax.lines:
-        ax.set_xscale("log")
+        ticks.log_axis(ax.xaxis)
     _legend_of_passes(ax, masses)
     return style.finish(ax, "gradients of one chain", "log mass (nats)")
 
@@ -109,7 +109,7 @@ def rays_and_integration(
     ax.set_xlim(-0.6, len(minima) - 0.4)
     ax.plot([], [], "o", color=style.GREY, mfc="white", ms=4.5, label="by rays")
     ax.plot([], [], "o", color=style.GREY, ms=4.5, label="by integration")
-    ax.set_yscale("symlog", linthresh=100)
+    ticks.log_axis(ax.yaxis, "symlog", linthresh=100)
     first = several[0]
     style.legend(ax, where_words(first) + (f"\n{style.NO_VOLUME}" if nothing else ""))
     words = style.data_label(first["key"], first["dataset_type"])

@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from scipy.stats import norm
 
-from volume_lib.plots import style
+from volume_lib.plots import style, ticks
 
 
 def radii_histogram(
@@ -34,7 +34,7 @@ def radii_histogram(
     values = {level: np.asarray(getattr(r, "radius", r), dtype=float) for level, r in radii.items()}
     styles = style.level_styles([*(levels or []), *values])
     everything = np.concatenate([v for v in values.values() if v.size] or [np.zeros(1)])
-    use_log = style.radius_axis(ax, everything)
+    use_log = ticks.radius_axis(ax, everything)
     low, high = everything.min(), everything.max()
     if high <= low:
         low, high = low - 0.5, high + 0.5
@@ -121,7 +121,7 @@ def radii_tail(
             line = np.linspace(ordered[0], ordered[-1] + 0.1 * np.ptp(ordered), 200)
             law = norm.sf(line, ordered.mean(), ordered.std(ddof=1))
             ax.plot(line, law, color=styles[level]["color"], lw=0.8, ls=(0, (4, 2)))
-    ax.set_yscale("log")
+    ticks.log_axis(ax.yaxis)
     ax.set_ylim(0.3 / most, 1.3)
     style.legend(ax, title or "minimum; dashed: normal law")
     return style.finish(ax, "threshold radius", "share of directions beyond")
@@ -153,7 +153,7 @@ def weight_shares(
         ax.plot(k, np.cumsum(weights) / weights.sum(), color=colour, lw=width, solid_capstyle="butt")
         handles.append(Line2D([], [], color=colour, lw=1.5, label=f"{level:,}"))
         longest = max(longest, len(radius))
-    style.data_axis(ax, [1, longest], log=longest > 10)
+    ticks.data_axis(ax, [1, longest], log=longest > 10)
     ax.set_ylim(0, 1.05)
     style.legend(ax, title or "minimum", handles)
     return style.finish(ax, "largest radii taken together", r"share of $\sum r^n$")

@@ -16,7 +16,7 @@ from matplotlib.lines import Line2D
 from scipy.stats import rankdata
 
 from volume_lib.analysis import minima_of
-from volume_lib.plots import style
+from volume_lib.plots import style, ticks
 from volume_lib.records import ADDITIONAL
 
 Results = Mapping[str, Any]
@@ -63,8 +63,8 @@ def log_volumes(
                 )
             else:
                 style.no_volume(ax, float(x[i]), look["color"])
-    style.data_axis(ax, models)
-    unit = style.nats_axis(ax.yaxis, [as_floats(r[f"{quantity}_values"]).max() for r in several])
+    ticks.data_axis(ax, models)
+    unit = ticks.nats_axis(ax.yaxis, [as_floats(r[f"{quantity}_values"]).max() for r in several])
     if len(several) > 1:
         words = style.data_label(ADDITIONAL, several[0].get("dataset_type", "data"))
         lines = [threshold_words(several[0], quantity), style.NO_VOLUME if nothing else ""]
@@ -103,8 +103,8 @@ def volume_against_test_loss(
                 ls="none",
                 transform=ax.get_yaxis_transform(),
             )
-    style.loss_axis(ax, y)
-    unit = style.nats_axis(ax.xaxis, x)
+    ticks.loss_axis(ax, y)
+    unit = ticks.nats_axis(ax.xaxis, x)
     in_order = [
         Line2D([], [], **styles[level], ms=5, ls="none", label=f"{level:,}") for level in sorted(models)
     ]
@@ -175,7 +175,7 @@ def rank_probabilities(results: Results, ax: Axes | None = None) -> Axes:
     ):
         if key in results:
             ax.plot(k, as_floats(results[key]), **look, label=label)
-    style.data_axis(ax, k)
+    ticks.data_axis(ax, k)
     ax.set_ylim(-0.03, 1.05)
     style.legend(ax, f"{landscape_words(results)}\na random subset of directions …")
     return style.finish(ax, "directions in the subset", "probability")

@@ -15,7 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
 from volume_lib.cutoffs import curve_samples
-from volume_lib.plots import style
+from volume_lib.plots import style, ticks
 from volume_lib.records import ADDITIONAL, Sweep, TrainedModel
 from volume_lib.storage import value_of
 from volume_lib.thresholds import above
@@ -37,7 +37,7 @@ def training_curves(
     """
     ax = style.new_axes(ax, height=0.85)
     shown = _curves(ax, models, ("train_loss", "test_loss"), levels)
-    style.loss_axis(ax, shown)
+    ticks.loss_axis(ax, shown)
     return style.finish(ax, "epoch", f"loss ({style.literal(loss_unit)})")
 
 
@@ -80,8 +80,7 @@ def _curves(
         Line2D([], [], color=style.GREY, ls=ls, lw=1, label=name)
         for ls, name in (("-", "train"), ("--", "test"))
     ]
-    ax.set_xscale("log")  # of losses and accuracies alike: most happens in the first epochs
-    ax.xaxis.set_major_formatter(style.FuncFormatter(lambda value, _: f"{value:,.0f}"))
+    ticks.log_axis(ax.xaxis)  # of losses and accuracies alike: most happens in the first epochs
     style.legend(ax, _models_title(models), handles)
     return shown
 
@@ -99,8 +98,8 @@ def test_loss(
     x = [model.value for model in models]
     y = [float(model.test_loss[-1]) for model in models]
     _level_points(ax, x, y, levels)
-    style.data_axis(ax, x)
-    style.loss_axis(ax, y)
+    ticks.data_axis(ax, x)
+    ticks.loss_axis(ax, y)
     return style.finish(
         ax, style.data_label(models[0].key, models[0].dataset_type), f"test loss ({style.literal(loss_unit)})"
     )
@@ -119,7 +118,7 @@ def test_accuracies(
     order = np.argsort(sizes)
     x, y = np.asarray(sizes)[order], np.asarray(accs, dtype=float)[order]
     _level_points(ax, x.tolist(), y.tolist(), levels)
-    style.data_axis(ax, x)
+    ticks.data_axis(ax, x)
     return style.finish(ax, xlabel, "test accuracy")
 
 
@@ -160,7 +159,7 @@ def ray_profiles(
         handles.append(Line2D([], [], **look, lw=1.2, ms=3.5, label=f"{sweep.value:,}"))
     for threshold in loss_thresholds:
         ax.axhline(threshold, color=style.GREY, lw=0.7, ls=(0, (4, 3)), zorder=1)
-    ax.set_yscale("log")
+    ticks.log_axis(ax.yaxis)
     ax.set_ylim(min([*lowest, *loss_thresholds]) / 2, 10 * max(loss_thresholds))
     if furthest:
         ax.set_xlim(0, 1.25 * max(furthest))
@@ -209,8 +208,8 @@ def loss_curves(
     if loss_threshold is not None:
         ax.axhline(loss_threshold, color=style.GREY, lw=0.7, ls=(0, (4, 3)))
     if longest > 30:
-        ax.set_xscale("log")
-    style.loss_axis(ax, shown)
+        ticks.log_axis(ax.xaxis)
+    ticks.loss_axis(ax, shown)
     if shown and ax.get_yscale() == "log":
         ax.set_ylim(bottom=min(shown) / 3)
     style.legend(ax, f"minimum: {style.data_label(key, dataset_type)}")

@@ -15,10 +15,10 @@ from matplotlib.animation import FFMpegWriter
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import LogNorm
-from matplotlib.ticker import LogFormatterMathtext, LogLocator
+from matplotlib.ticker import MaxNLocator
 
 from volume_lib.errors import InputError
-from volume_lib.plots import style
+from volume_lib.plots import style, ticks
 from volume_lib.storage import write_bytes
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def loss_slice(
     for at, minimum in zip(plane.anchors, minima, strict=False):
         ax.plot(*at, **styles[minimum], **edge, ls="none", label=f"{minimum:,}")
     ax.set_aspect("equal", adjustable="box")
-    ax.xaxis.set_major_locator(style.MaxNLocator(4))
+    ax.xaxis.set_major_locator(MaxNLocator(4))
     if minima and explain:
         style.legend(ax, f"{title}\nminimum".strip())
     if explain:
@@ -208,8 +208,7 @@ def loss_limits(losses: np.ndarray) -> tuple[float, float]:
 def _colour_bar(axes: Sequence[Axes], filled: Any, loss_unit: str) -> None:
     bar = axes[0].figure.colorbar(filled, ax=list(axes), pad=0.03, shrink=0.85)
     bar.set_label(f"loss ({style.literal(loss_unit)})", fontsize=style.FONT)
-    bar.ax.yaxis.set_major_locator(LogLocator())
-    bar.ax.yaxis.set_major_formatter(LogFormatterMathtext())
+    ticks.label_log(bar.ax.yaxis)
     bar.ax.tick_params(labelsize=style.SMALL, width=0.6, length=2)
     bar.ax.minorticks_off()
     bar.outline.set_linewidth(0.6)

@@ -19,7 +19,7 @@ from volume_lib.analysis import (
     mean_stability,
 )
 from volume_lib.plots import experiment as experiment_plots
-from volume_lib.plots import style
+from volume_lib.plots import style, ticks
 from volume_lib.records import ADDITIONAL
 
 
@@ -32,7 +32,7 @@ def rank_table(
 ) -> Axes:
     """Share of the seeds in which each minimum has each rank by ``quantity``, 1 being the largest.
 
-    Minima of equal volume, such as those without any, share their ranks equally.
+    Minima of equal volume share their ranks equally; those without any have the last.
     """
     ax = style.new_axes(ax, height=0.85)
     landscape = experiment.landscapes[0] if landscape is None else landscape
@@ -66,6 +66,7 @@ def rank_table(
         experiment_plots.landscape_words(experiment, landscape),
         experiment_plots.threshold_words(experiment, quantity),
         experiment_plots.failed_words(experiment),
+        "minima without a volume have the last ranks" if np.isneginf(values).any() else "",
     ]
     return style.finish(
         ax,
@@ -142,8 +143,8 @@ def power_law(
     size = "size" if experiment.key == ADDITIONAL else experiment.key.replace("_", " ")
     words = power_law_words(fit, size)
     ax.plot(line, fit.predict(line), color="black", lw=1, ls=(0, (5, 2)), zorder=3, label=words)
-    style.data_axis(ax, known, log=True)
-    unit = style.nats_axis(ax.yaxis, values)
+    ticks.data_axis(ax, known, log=True)
+    unit = ticks.nats_axis(ax.yaxis, values)
     style.legend(ax, title)
     return style.finish(ax, experiment_plots.minima_words(experiment), style.volume_label(quantity, unit))
 
@@ -184,7 +185,7 @@ def stability(experiment: ExperimentResults, landscape: int | None = None, ax: A
         hollow: dict[str, Any] = {"mfc": "white"} if line == "--" else {}
         ax.plot(sizes, shares.mean(axis=0), **look, marker=marker, **hollow, ms=4, lw=1.2, label=words)
     if everything:
-        style.data_axis(ax, everything)
+        ticks.data_axis(ax, everything)
     ax.set_ylim(-0.03, 1.05)
     title = experiment_plots.landscape_words(experiment, landscape)
     title += f"\n{experiment_plots.threshold_words(experiment)}"
@@ -207,8 +208,8 @@ def residuals(
     for j, minimum in enumerate(experiment.minima):
         column = fit.residuals[:, j]
         ax.plot(np.full(len(column), fit.sizes[j]), column, **styles[minimum], ms=3.5, ls="none", alpha=0.7)
-    style.data_axis(ax, fit.sizes[fit.sizes > 0], log=True)
-    unit = style.nats_axis(ax.yaxis, fit.residuals)
+    ticks.data_axis(ax, fit.sizes[fit.sizes > 0], log=True)
+    unit = ticks.nats_axis(ax.yaxis, fit.residuals)
     where, threshold = _values_and_title(experiment, landscape, "log_exp_r_n")[1].split("\n")[:2]
     title = "\n".join(filter(None, [where, threshold, experiment_plots.failed_words(experiment)]))
     style.legend(ax, title, [Line2D([], [], color=style.LIGHT, lw=0.7, label="one seed")])
@@ -243,8 +244,8 @@ def compare(
             capsize=2,
             label=style.literal(comparison.names[k]),
         )
-    style.data_axis(ax, x)
-    unit = style.nats_axis(ax.yaxis, np.concatenate([comparison.first, comparison.second]))
+    ticks.data_axis(ax, x)
+    unit = ticks.nats_axis(ax.yaxis, np.concatenate([comparison.first, comparison.second]))
     if comparison.per_parameter:
         unit += " per parameter"
     lines = [f"landscape: +{comparison.landscape:,} samples"]
@@ -258,7 +259,7 @@ def power_law_words(fit: PowerLaw, size: str = "size") -> str:
     """``volume ∝ size^α``, and below it the exponent with its interval, for a legend."""
     low, high = fit.interval
     interval = f" [{_three(low)}, {_three(high)}]" if np.isfinite(low) else ""
-    exponent = r"$\alpha$ = " + style.signed(f"{_three(fit.exponent)}{interval}")
+    exponent = r"$\alpha$ = " + ticks.signed(f"{_three(fit.exponent)}{interval}")
     return rf"volume $\propto$ {size}$^{{\alpha}}$" + "\n" + exponent
 
 

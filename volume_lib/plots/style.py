@@ -1,4 +1,4 @@
-"""One look for every figure: size, colours, axes, legends, saving.
+"""One look for every figure: size, colours, legends, saving; axes: :mod:`volume_lib.plots.ticks`.
 
 The palette begins with Okabe and Ito's ("Color Universal Design", 2008); in place of its light colours, which
 are lost on paper, it has others that keep apart with colour blindness. Every level has a marker of its own.
@@ -15,19 +15,12 @@ import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.axis import Axis
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
-from matplotlib.ticker import (
-    FixedLocator,
-    FuncFormatter,
-    LogLocator,
-    MaxNLocator,
-    NullFormatter,
-    ScalarFormatter,
-)
+from matplotlib.ticker import FuncFormatter, ScalarFormatter
 
 from volume_lib.errors import InputError
+from volume_lib.plots.ticks import signed
 from volume_lib.records import plain_value
 from volume_lib.storage import atomic_write
 
@@ -219,79 +212,6 @@ def legend(ax: Axes, title: str = "", handles: Sequence[Any] | None = None) -> N
     )
 
 
-def wants_log(values: Any, ratio: float = 30.0) -> bool:
-    """Whether the positive ``values`` span more than ``ratio``: a linear axis would hide the small ones."""
-    v = np.asarray(values, dtype=float)
-    v = v[np.isfinite(v) & (v > 0)]
-    return v.size > 1 and v.max() / v.min() > ratio
-
-
-def data_axis(ax: Axes, values: Any, *, log: bool = False) -> None:
-    """Horizontal axis for amounts (samples, batch sizes): linear, log, or symlog when 0 is among them."""
-    v = np.unique(np.asarray(values, dtype=float))
-    v = v[np.isfinite(v)]
-    small = ax.get_position().width * figure_of(ax).get_figwidth() < 1.6
-    if not (log or wants_log(v, ratio=10.0)):
-        ticks = 3 if small and v.size and abs(v).max() >= 1e4 else 6  # long labels in a small panel
-        ax.xaxis.set_major_locator(MaxNLocator(ticks, integer=bool((v == v.round()).all())))
-        ax.xaxis.set_major_formatter(FuncFormatter(_plain))
-        return
-    smallest, largest = v[v > 0].min(), v.max()
-    if v.min() > 0:
-        ax.set_xscale("log")
-    else:
-        ax.set_xscale("symlog", linthresh=smallest, linscale=0.4)
-        ax.set_xlim(left=-0.25 * smallest)
-    decades = 10.0 ** np.arange(np.floor(np.log10(smallest)) - 1, np.ceil(np.log10(largest)) + 1)
-    short = largest / smallest < 10 ** (1.6 if small else 2.5)
-    majors = [d * m for d in decades for m in ((1, 3) if short else (1,))]
-    minors = [d * m for d in decades for m in range(1, 10) if d * m >= smallest or v.min() > 0]
-    majors = [m for m in majors if m >= smallest or v.min() > 0]
-    ax.xaxis.set_major_locator(FixedLocator(majors if v.min() > 0 else [0.0, *majors]))
-    ax.xaxis.set_minor_locator(FixedLocator(minors))
-    ax.xaxis.set_major_formatter(FuncFormatter(_plain if largest < 1e4 or short else _power))
-    ax.xaxis.set_minor_formatter(NullFormatter())
-
-
-def nats_axis(axis: Axis, values: Any) -> str:
-    """Tick labels for log volumes, and their unit: nats, or 10³, 10⁶ … nats where plain numbers were long."""
-    v = np.abs(np.asarray(values, dtype=float))
-    v = v[np.isfinite(v)]
-    largest = v.max() if v.size else 0.0
-    power = 3 * int(np.log10(largest) // 3) if largest >= 1e5 else 0
-    axis.set_major_locator(MaxNLocator(5))
-    axis.set_major_formatter(FuncFormatter(lambda value, _: signed(f"{value / 10**power:,.7g}")))
-    return rf"$10^{power}$ nats" if power else "nats"
-
-
-def radius_axis(ax: Axes, values: np.ndarray) -> bool:
-    """A log axis when the radii span it, with plain tick labels that stand apart; whether it is one."""
-    if not (wants_log(values, ratio=20) and values.min() > 0):
-        ax.xaxis.set_major_locator(MaxNLocator(6))
-        return False
-    ax.set_xscale("log")
-    if np.log10(values.max() / values.min()) < 3:
-        ax.xaxis.set_major_locator(LogLocator(subs=(1.0, 3.0)))
-        ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    ax.xaxis.set_minor_formatter(NullFormatter())
-    return True
-
-
-def loss_axis(ax: Axes, values: Any, axis: str = "y") -> bool:
-    """A log axis when the losses span it, with plain tick labels while they are short; whether it is one."""
-    if not wants_log(values, ratio=8.0):
-        return False
-    v = np.asarray(values, dtype=float)
-    v = v[np.isfinite(v) & (v > 0)]
-    (ax.set_yscale if axis == "y" else ax.set_xscale)("log")
-    which = ax.yaxis if axis == "y" else ax.xaxis
-    if np.log10(v.max() / v.min()) < 2:
-        which.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if axis == "y" else (1.0, 3.0)))
-        which.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    which.set_minor_formatter(NullFormatter())
-    return True
-
-
 def no_volume(ax: Axes, x: float, colour: str) -> None:
     """Open triangle at the foot of the axes: the log of nothing has no height."""
     ax.plot(
@@ -324,16 +244,3 @@ def keep(figure: Figure | Axes, stem: str | Path) -> None:
     """Write the figure for the screen, ``<stem>.png``, and for the paper, ``<stem>.pdf``."""
     for suffix in ("png", "pdf"):
         save(figure, f"{stem}.{suffix}")
-
-
-def signed(number: str) -> str:
-    """A formatted number with a minus sign instead of a hyphen, as the other axes have."""
-    return number.replace("-", "−")
-
-
-def _plain(value: float, _: int | None = None) -> str:
-    return f"{value:,.0f}" if abs(value) >= 1e3 else f"{value:g}"
-
-
-def _power(value: float, _: int | None = None) -> str:
-    return "0" if value == 0 else rf"$10^{{{round(np.log10(value))}}}$"
