@@ -138,6 +138,8 @@ def test_one_line_that_names_file_key_and_value(text, told):
         ("model: {widths: {1: 2}}", "model: widths.1: the key 1 must be text"),
         ("model: {deep: [{a: {1: 2}}]}", r"model: deep\[0\].a.1: the key 1 must be text"),
         ("train: {<<: {epochs: 7}, epochs: 8, epochs: 9}", "epochs twice"),
+        ("train: {<<: {epochs: 7}, <<: {epochs: 8}}", r"<< twice; several are written <<: \[\*one"),
+        (f"train: {{epochs: {2**63}}}", rf"train.epochs: {2**63} must be {2**63 - 1} or less"),
     ],
 )
 def test_what_would_be_read_as_something_else_is_refused(text, told):

@@ -525,7 +525,9 @@ def test_model_files_without_a_number(tmp_path):
         models, _ = storage.load_models_and_data(tmp_path, PROBLEM)
     assert [model.value for model in models] == [3]
     (tmp_path / "model_backup_3.pt").write_bytes(path.read_bytes())
-    with pytest.warns(UserWarning, match=r"model_backup_3\.pt left out: a model of another name, copied"):
+    with pytest.warns(
+        UserWarning, match=r"model_backup_3\.pt left out: no model of this training, or a copy of one"
+    ):
         models, _ = storage.load_models_and_data(tmp_path, PROBLEM)
     assert [model.value for model in models] == [3]
     (tmp_path / "model_backup_3.pt").unlink()

@@ -11,6 +11,7 @@ import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -36,8 +37,9 @@ from volume_lib.batch.parameters import inject
 from volume_lib.batch.resources import Place, Resources
 from volume_lib.cli import app
 from volume_lib.errors import InputError
+from volume_lib.experiment import differences
 from volume_lib.experiment.file import read_experiment
-from volume_lib.problems import get_problem, provenance
+from volume_lib.problems import get_problem, provenance, registry
 from volume_lib.problems.splits import make_dataset
 from volume_lib.problems.swiss_roll import SwissRoll
 from volume_lib.sweep.run import run_sweep
@@ -133,6 +135,32 @@ def test_a_training_is_repeated_when_test_set_or_loss_changed(tmp_path):
     tripled = tiny_models(tmp_path, tiny_dataset(), Tripled())
     fresh = tiny_models(tmp_path / "tripled", tiny_dataset(), Tripled())
     assert [model.train_loss for model in tripled] == [model.train_loss for model in fresh]
+
+
+class Bounded(torch.nn.Linear):
+    def __init__(self, low=math.nan):
+        super().__init__(2, 1)
+
+
+class Unbounded(SwissRoll):
+    model_classes: ClassVar = {"Bounded": Bounded}
+
+    def default_model_kwargs(self, model_class):
+        return {"low": math.nan}
+
+
+def test_a_network_whose_argument_is_nan_is_itself(tmp_path):
+    arguments = {"model": {"low": math.nan}, "epochs": 1}
+    tiny_models(tmp_path, tiny_dataset(Unbounded()), Unbounded(), **arguments)
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.pt")}
+    tiny_models(tmp_path, tiny_dataset(Unbounded()), Unbounded(), **arguments)
+    models = [path for path in before if path.name != "dataset.pt"]
+    assert all(path.stat().st_mtime_ns == before[path] for path in models)
+    found, _ = storage.load_models_and_data(tmp_path / "models_and_data", Unbounded())
+    assert len(found) == 2
+    asked = {"model_kwargs": {"low": math.nan}}
+    assert not differences.differs(models[0], {"model_kwargs": {"low": math.nan}}, asked, ["model_kwargs"])
+    assert differences.differs(models[0], {"model_kwargs": {"low": 0.0}}, asked, ["model_kwargs"])
 
 
 # --- digests of code
@@ -354,6 +382,18 @@ def test_an_edit_that_was_propagated_lives(tmp_path):
     batch.propagate(source, tmp_path)  # over what it put there itself
 
 
+def test_what_a_notebook_wrote_before_another_was_propagated_is_still_the_workflows(tmp_path):
+    job = first_job(tmp_path, "train")
+    assert runner.run_step(job, ONE).state == "done"
+    edited = json.loads(job.notebook.read_text())
+    edited["cells"][-1]["source"] = "mine = 1"
+    (tmp_path / job.notebook.name).write_text(json.dumps(edited))
+    batch.propagate(tmp_path / job.notebook.name, tmp_path, force=True)
+    assert steps.judge(job).reason == "the notebook's code has changed"
+    (found,) = batch.cleanable(tmp_path, "models")
+    assert [path.name for path in found.files] == ["dataset.pt", "model_additional_0.pt"]
+
+
 def test_one_bit_of_a_file_flipped_is_made_again(tmp_path):
     job = first_job(tmp_path, "train", "assert not os.path.exists('models_and_data/model_additional_0.pt')")
     assert runner.run_step(job, ONE).state == "done"
@@ -389,6 +429,32 @@ def test_a_placed_model_stops_the_training_of_a_batch(tmp_path):
             result = runner.run_step(job, ONE, force=force)
             assert result.state == "failed" and "model_additional_0.pt: trained elsewhere" in result.error
             assert path.read_bytes() == before
+
+
+def test_figures_of_a_users_under_our_names_are_kept(tmp_path):
+    body = """
+os.makedirs("cutoffs", exist_ok=True)
+open("cutoffs/new", "w").write("ours")
+os.replace("cutoffs/new", "cutoffs/loss_curves.png")
+"""
+    first_job(tmp_path, "train")
+    job = first_job(tmp_path, "cutoff", body)
+    assert runner.run_step(job.needs[0], ONE).state == "done"
+    curves, poster = job.folder / "cutoffs" / "loss_curves.png", job.folder / "cutoffs" / "loss_curves.pdf"
+    curves.parent.mkdir()
+    curves.write_text("mine"), poster.write_text("mine, and not written over")
+    assert runner.run_step(job, ONE).state == "done"
+    kept = job.folder / ".replaced" / "cutoff" / "cutoffs" / "loss_curves.png"
+    assert curves.read_text() == "ours" and kept.read_text() == "mine"
+    assert poster.read_text() == "mine, and not written over" and len(list(kept.parent.iterdir())) == 1
+    told = "cutoffs/loss_curves.png was not written here; kept in .replaced/cutoff"
+    assert steps.judge(job).warnings == (told,)
+    kept.unlink()
+    assert runner.run_step(job, ONE, force=True, launch="second").state == "done"
+    assert not kept.exists() and not steps.judge(job).warnings  # now it is ours
+    curves.write_text("retouched")
+    assert runner.run_step(job, ONE, force=True, launch="third").state == "done"
+    assert kept.read_text() == "retouched" and curves.read_text() == "ours"
 
 
 def test_other_data_of_the_problem_are_seen(tmp_path):
@@ -634,6 +700,16 @@ def test_a_run_folder_that_is_a_link_finds_its_problem(tmp_path, monkeypatch):
     monkeypatch.chdir(run)
     monkeypatch.setenv("PWD", str(run))
     assert get_problem("mine.py:Mine").num_classes == 2
+    assert registry.absolute("../x") == tmp_path / "e" / "x"
+    monkeypatch.setenv("PWD", str(tmp_path))  # of Jupyter's server
+    assert registry.absolute("x") == tmp_path / "disk" / "x"
+    monkeypatch.setenv("JPY_SESSION_NAME", str(run / "Random Perturbs.ipynb"))
+    assert registry.absolute("x") == run / "x"
+    # and what reads a run's files looks there, too
+    mine = get_problem("mine.py:Mine")
+    dataset = make_dataset(mine, base_data_size=8, dataset_quantities=[0], data_seed=1)
+    train_models(mine, dataset, model_seed=0, epochs=1, batch_size=8, target_train_loss=None)
+    assert len(storage.load_models_and_data("models_and_data", "mine.py:Mine")[0]) == 1
 
 
 # --- the page
@@ -661,6 +737,36 @@ def test_a_page_passes_no_script_on_and_takes_other_tools_metadata():
     assert "kept words" in page and "base64,QUJD" in page
     assert "<script>alert('caught')" not in page
     assert not re.search(r"<[^>]*\sonerror\s*=", page)
+
+
+def test_a_page_of_a_users_is_not_written_over(tmp_path):
+    from volume_lib.batch import page
+
+    out = tmp_path / "analysis" / "report.html"
+    out.parent.mkdir()
+    out.write_text("<p>mine</p>")
+    for given in (None, out):
+        with pytest.raises(InputError, match=r"report\.html: no page that report wrote"):
+            page.html_page(tmp_path, given)
+    assert out.read_text() == "<p>mine</p>"
+    out.write_text("<p>ours</p>" + page._seal("<p>ours</p>"))
+    assert page._is_ours(out)
+    out.write_text(out.read_text().replace("ours", "noted"))
+    assert not page._is_ours(out)
+
+
+def test_pipes_are_not_waited_for_and_names_are_text(tmp_path):
+    os.mkfifo(tmp_path / "experiment.yaml")
+    with pytest.raises(InputError, match=r"experiment\.yaml: cannot be read: it is a pipe"):
+        read_experiment(tmp_path)
+    os.mkfifo(tmp_path / "n.ipynb")
+    with pytest.raises(InputError, match=r"n\.ipynb: not a readable notebook \(it is a pipe"):
+        notebooks.read_notebook(tmp_path / "n.ipynb")
+    assert not storage.list_outputs(tmp_path, "accuracy")
+    os.mkfifo(tmp_path / "test_accuracies.npz")
+    assert not storage.list_outputs(tmp_path, "accuracy")
+    with pytest.raises(InputError, match="the folder's name is no text in UTF-8"):
+        read_experiment(tmp_path / "caf\udce9")
 
 
 def test_a_batch_that_fails_does_not_end_at_its_total(tmp_path, monkeypatch):

@@ -17,6 +17,7 @@ from volume_lib.errors import InputError
 from volume_lib.problems import get_problem
 from volume_lib.problems.splits import make_dataset
 from volume_lib.storage.weights import weights_digest
+from volume_lib.sweep.check import check_models
 from volume_lib.sweep.run import run_sweep
 from volume_lib.training.runs import train_models
 
@@ -79,7 +80,7 @@ def test_old_rays_beside_new_models(run):
 
 
 def test_rays_of_two_trainings_without_the_models(run):
-    shutil.copytree(run / "data_20", run / "kept")
+    shutil.copytree(run / "data_0", run / "kept")
     models, dataset = train(run.parent / "other", model_seed=1)
     shutil.rmtree(run / "models_and_data")
     shutil.rmtree(run / "data_20")
@@ -156,6 +157,44 @@ def test_one_wrong_value_leaves_one_run_out(run, name):
     found = load_experiment(run.parent)
     assert set(found.table["run"]) == {run.name}
     assert name.rpartition("/")[2] in found.left_out[second.name]
+
+
+def test_files_of_a_users_under_names_alike_are_left_out_and_nothing_waits_for_them(run):
+    before = {step: storage.list_outputs(run, step) for step in ("train", "perturb")}
+    rays, models = run / "data_0", run / "models_and_data"
+    train(run.parent / "other", model_seed=1)
+    shutil.copy(
+        run.parent / "other" / "models_and_data" / "model_additional_20.pt", models / "model_backup_5.pt"
+    )
+    torch.save({"a": 1}, models / "model_notes_3.pt")
+    shutil.copy(rays / "data_20.npz", rays / "my_rays_3.npz")
+    np.savez(rays / "notes_4.npz", a=1)
+    (rays / "folder_1.npz").mkdir()
+    with pytest.warns(UserWarning, match=r"data_0: folder_1\.npz, my_rays_3\.npz, notes_4\.npz left out"):
+        found = storage.load_sweeps(run)
+    assert {level: [sweep.value for sweep in some] for level, some in found.items()} == {0: [0, 20], 20: [20]}
+    with pytest.warns(UserWarning, match="model_backup_5.pt, model_notes_3.pt left out"):
+        assert [trained.value for trained in storage.load_models_and_data(models)[0]] == [0, 20]
+    assert before == {step: storage.list_outputs(run, step) for step in ("train", "perturb")}
+
+
+def test_rays_under_the_name_of_others(run):
+    shutil.copy(run / "data_0" / "data_20.npz", run / "data_0" / "data_0.npz")
+    with pytest.raises(InputError, match=r"data_0/data_0\.npz: holds the rays of data_0/data_20\.npz"):
+        storage.load_sweeps(run)
+    shutil.copy(run / "data_20" / "data_20.npz", run / "data_0" / "data_0.npz")
+    with pytest.raises(InputError, match=r"data_0/data_0\.npz: holds the rays of data_20/data_20\.npz"):
+        storage.load_sweeps(run)
+
+
+def test_a_recorded_loss_is_compared_on_its_own_samples_alone(run, capsys):
+    models, _ = storage.load_models_and_data(run / "models_and_data")
+    fewer = make_dataset(SWISS, base_data_size=10, dataset_quantities=[0], data_seed=10)
+    check_models(SWISS, models, fewer, [2.0], torch.device("cpu"))
+    assert "recorded" not in capsys.readouterr().out
+    other = make_dataset(SWISS, base_data_size=10, dataset_quantities=[0, 20], data_seed=11)
+    check_models(SWISS, models, other, [2.0], torch.device("cpu"))
+    assert "the record is not of these weights on these samples" in capsys.readouterr().out
 
 
 def test_weights_that_were_changed_in_their_file_are_refused(run):

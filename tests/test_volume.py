@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from volume_lib import volume
 from volume_lib.errors import InputError
 from volume_lib.records import Sweep
+from volume_lib.thresholds import each_threshold
 from volume_lib.volume import diagnostics
 
 RADIUS = st.floats(1e-3, 1e3)
@@ -472,3 +473,10 @@ def test_differing_numbers_of_directions_and_empty_input_are_refused():
         volume.estimate_volumes([sweep_of_radii([])], 0.1)
     with pytest.raises(InputError, match="top_k: 0 must be 1 or more"):
         volume.estimate_volumes([sweep_of_radii([1.0])], 0.1, top_k=0)
+
+
+@pytest.mark.parametrize("wrong", ["0.1", 0.1, None, [], [True], ["0.1"], [0.1, None], [math.nan], [0]])
+def test_thresholds_that_are_none_are_told_before_the_first_is_used(wrong):
+    with pytest.raises(InputError, match=r"loss_threshold"):
+        each_threshold(wrong)
+    assert each_threshold([0.1, 2]) == [0.1, 2]

@@ -28,6 +28,15 @@ def plain_value(value: float) -> int | float:
     return int(value) if float(value).is_integer() else float(value)
 
 
+def same(one: Any, other: Any) -> bool:
+    """Whether two settings are equal; NaN is as NaN, and a tuple as a list."""
+    if isinstance(one, dict) and isinstance(other, dict):
+        return one.keys() == other.keys() and all(same(one[key], other[key]) for key in one)
+    if isinstance(one, list | tuple) and isinstance(other, list | tuple):
+        return len(one) == len(other) and all(map(same, one, other))
+    return one == other or (one != one and other != other)
+
+
 def problem_text(problem: str | Mapping[str, Any]) -> str:
     """A problem and its arguments in one text: ``{name: swiss_roll, turns: 2}`` → ``swiss_roll(turns=2)``.
 

@@ -104,8 +104,8 @@ def plain(value: Any, where: str = "") -> Any:
     return value
 
 
-Count = Annotated[int, BeforeValidator(_whole), Field(strict=True, ge=1)]
-Natural = Annotated[int, BeforeValidator(_whole), Field(strict=True, ge=0)]
+Count = Annotated[int, BeforeValidator(_whole), Field(strict=True, ge=1, le=2**63 - 1)]
+Natural = Annotated[int, BeforeValidator(_whole), Field(strict=True, ge=0, le=2**63 - 1)]
 Seed = Annotated[int, BeforeValidator(_whole), Field(strict=True, ge=0, le=2**64 - 1)]
 Number = Annotated[float, BeforeValidator(_no_bool)]
 Positive = Annotated[Number, Field(gt=0, allow_inf_nan=False)]

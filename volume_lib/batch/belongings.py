@@ -8,6 +8,7 @@ replaced lies in ``.replaced/<step>/`` until the step is done.
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,6 +21,7 @@ from volume_lib.experiment.differences import dataset_difference, model_differen
 from volume_lib.storage.peek import peek_torch
 
 REPLACED = ".replaced"
+_PICTURES = (".png", ".pdf")
 
 
 class Placement(NamedTuple):
@@ -68,7 +70,8 @@ def placement(
     data_files = set(job.outputs())
     leaving = _leaving(job, record, notebook, force, data)
     ours = [path for path in ours if path in data_files and leaving(path)]
-    return Placement(foreign, ours, [path for path in changed if path in data_files])
+    changed = [path for path in changed if path in data_files or path.suffix in _PICTURES]
+    return Placement({**(left or {}), **foreign}, ours, changed)
 
 
 def replaced_line(jobs: list[Job], force: bool = False, data: str = "") -> str:
@@ -127,7 +130,7 @@ def refuse_to_replace(job: Job, foreign: FileStates) -> None:
     if job.step != "train":
         return
     folder = job.folder / storage.MODELS_AND_DATA
-    there = {job.folder / name for name in foreign}
+    there = {job.folder / name for name, state in foreign.items() if _is_as(job.folder / name, state)}
     for path in wanted_models(job):
         if path in there:
             said = peek_torch(path) or {}
@@ -157,29 +160,40 @@ def make_way(job: Job, found: Placement) -> tuple[FileStates, list[str]]:
         os.replace(path, kept)
     for path in found.changed:
         told.append(f"{path.relative_to(job.folder)} had changed; kept in {REPLACED}/{job.step}")
-    for name in found.foreign:
+    for name, state in found.foreign.items():
         path = job.folder / name
-        if job.step != "train" and path in job.outputs():
-            kept = _kept(job, path)
-            kept.parent.mkdir(parents=True, exist_ok=True)
-            kept.unlink(missing_ok=True)
-            os.link(path, kept, follow_symlinks=False)
+        if _is_as(path, state):
+            _second_name(path, _kept(job, path))
     return aside, told
+
+
+def _second_name(path: Path, kept: Path) -> None:
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    kept.unlink(missing_ok=True)
+    try:
+        os.link(path, kept, follow_symlinks=False)
+    except OSError:  # a file system of one name for each file
+        shutil.copy2(path, kept, follow_symlinks=False)
+
+
+def _is_as(path: Path, state: list[Any]) -> bool:
+    """Whether a file is there with the content of ``state``."""
+    return path.is_file() and file_states([path], path.parent)[path.name][2] == state[2]
 
 
 def let_go(job: Job, record: dict[str, Any]) -> list[str]:
     """After a step that is done: delete what it replaced, and tell what is kept."""
     told = []
-    for name in record.get("foreign", {}):
+    for name, state in record.get("foreign", {}).items():
         path = job.folder / name
         kept = _kept(job, path)
-        if kept.exists() and path.exists() and os.path.samefile(kept, path):
-            kept.unlink()
+        if _is_as(path, state):
+            kept.unlink(missing_ok=True)
         elif kept.exists():
             told.append(f"{name} was not written here; kept in {REPLACED}/{job.step}")
     for name, state in record.get("aside", {}).items():
         kept = _kept(job, job.folder / name)
-        if kept.is_file() and file_states([kept], kept.parent)[kept.name][2] == state[2]:
+        if _is_as(kept, state):
             kept.unlink()
     remove_empty(job.folder / REPLACED)
     return told

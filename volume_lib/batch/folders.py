@@ -113,6 +113,10 @@ def propagate(file: str | Path, folder: str | Path, *, force: bool = False) -> l
 def _place(file: Path, data: bytes, path: Path, job: Job) -> None:
     if file.name in NOTEBOOKS.values():
         notebook = _clean_clone(file)
+        before = read_notebook(path)  # what it wrote stays the workflow's
+        record = before["metadata"].get(KEY, {}) if before else {}
+        # not its template: what was propagated is an edit, and stays when the package's template changes
+        notebook["metadata"][KEY] = {**record, "propagated": cells_digest(notebook)}
         inject(path, notebook, job.parameters)
         write_notebook(path, notebook)
     else:
@@ -135,8 +139,6 @@ def _clean_clone(path: Path) -> dict[str, Any]:
             cell |= {"outputs": [], "execution_count": None}
     metadata = {key: notebook["metadata"][key] for key in ("kernelspec",) if key in notebook["metadata"]}
     notebook |= {"cells": kept, "metadata": metadata}
-    # not its template: what was propagated is an edit, and stays when the package's template changes
-    notebook["metadata"][KEY] = {"propagated": cells_digest(notebook)}
     return notebook
 
 

@@ -12,6 +12,7 @@ from typing import Any
 from volume_lib import __version__, storage
 from volume_lib.errors import InputError
 from volume_lib.sources import sources_digest
+from volume_lib.storage.archives import Refused, read_text
 
 KEY = "volume_lib"
 """The entry of a notebook's metadata that is ours."""
@@ -43,10 +44,10 @@ _SCHEMA: dict[str, tuple[str, type]] = {
 def read_notebook(path: Path) -> dict[str, Any] | None:
     """The notebook's JSON; None where there is none. InputError, naming the key, for a damaged one."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(read_text(path))
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, RecursionError) as error:
+    except (OSError, Refused, ValueError, RecursionError) as error:
         raise InputError(
             f"{path}: not a readable notebook ({error}); delete it, the next run clones it"
         ) from error

@@ -15,6 +15,7 @@ from volume_lib.batch.resources import Resources, cores
 from volume_lib.batch.steps import ANALYSIS_NOTEBOOK, template_path
 from volume_lib.errors import InputError
 from volume_lib.experiment.file import FILE_NAME
+from volume_lib.sources import short_digest
 
 
 def html_page(folder: str | Path, out: str | Path | None = None, *, code: bool = False) -> Path:
@@ -28,6 +29,9 @@ def html_page(folder: str | Path, out: str | Path | None = None, *, code: bool =
     from nbformat import read
 
     folder = Path(folder)
+    out = Path(out) if out is not None else storage.analysis_dir(folder) / "report.html"
+    if out.exists() and not _is_ours(out):
+        raise InputError(f"{out}: no page that report wrote, or changed since; move it away or give --out")
     experiment = load_experiment(folder)
     notebook = storage.analysis_dir(folder) / ANALYSIS_NOTEBOOK
     if (folder / FILE_NAME).exists():
@@ -37,9 +41,18 @@ def html_page(folder: str | Path, out: str | Path | None = None, *, code: bool =
     else:
         _execute(notebook)
     content = dressed(page_of(read(notebook, as_version=4), experiment.name, code=code), folder)
-    out = Path(out) if out is not None else storage.analysis_dir(folder) / "report.html"
-    storage.write_bytes(out, content.encode())
+    storage.write_bytes(out, (content + _seal(content)).encode())
     return out
+
+
+def _seal(page: str) -> str:
+    """What ends a page of ours: it says whether anybody has changed it."""
+    return f"\n<!-- volume_lib report {short_digest(page)} -->\n"
+
+
+def _is_ours(path: Path) -> bool:
+    page, _, seal = path.read_text(encoding="utf-8", errors="replace").rpartition("\n<!--")
+    return f"\n<!--{seal}" == _seal(page)
 
 
 _LOOK = """<style>

@@ -13,6 +13,7 @@ from typing import Any
 
 from volume_lib import storage
 from volume_lib.experiment.file import Experiment, RunSeeds
+from volume_lib.records import same
 from volume_lib.storage.peek import peek_json, peek_sweep, peek_torch
 from volume_lib.training.section import TrainSettings
 
@@ -88,6 +89,6 @@ def differs(path: Path, said: Asked | None, asked: Asked, keys: Sequence[str]) -
 def _equal(one: Any, other: Any) -> bool:
     if isinstance(one, list | tuple) and isinstance(other, list | tuple):
         return len(one) == len(other) and all(_equal(a, b) for a, b in zip(one, other, strict=True))
-    if isinstance(one, float) and isinstance(other, int | float):
-        return math.isclose(one, other, rel_tol=1e-12)
-    return one == other
+    if isinstance(one, float) and isinstance(other, int | float) and math.isclose(one, other, rel_tol=1e-12):
+        return True
+    return same(one, other)

@@ -38,6 +38,7 @@ from volume_lib.problems.section import NEEDS_BASE
 from volume_lib.records import LABEL_NOISE, problem_text
 from volume_lib.section import Section, tell
 from volume_lib.storage import run_name
+from volume_lib.storage.archives import Refused, read_text
 
 FILE_NAME = "experiment.yaml"
 
@@ -174,11 +175,14 @@ def read_experiment(folder: str | Path) -> Experiment:
     """Read and check the ``experiment.yaml`` in ``folder``, without looking at any data."""
     path = experiment_file(folder)
     try:
-        text = path.read_text(encoding="utf-8")
+        str(path.absolute()).encode()  # what notebooks and their kernels are told
+        text = read_text(path)
     except FileNotFoundError as error:
         hint = f"python -m volume_lib new {path.parent} --problem NAME writes one"
         raise InputError(f"{path}: does not exist; {hint}") from error
-    except (OSError, UnicodeDecodeError) as error:
+    except UnicodeEncodeError as error:
+        raise InputError(f"{str(path)!a}: the folder's name is no text in UTF-8; rename it") from error
+    except (OSError, Refused, UnicodeDecodeError) as error:
         raise InputError(f"{path}: cannot be read: {error}") from error
     return parse_experiment(text, path)
 

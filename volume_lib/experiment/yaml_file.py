@@ -15,6 +15,7 @@ LARGEST = 100_000
 """Values in a file, those behind aliases counted as often as they are used."""
 
 _MERGE = "tag:yaml.org,2002:merge"
+_MERGES = "; several are written <<: [*one, *other], and the first wins"
 
 
 def read_yaml(text: str, path: Path) -> tuple[Any, set[str]]:
@@ -89,8 +90,8 @@ def _check_keys(node: yaml.MappingNode) -> None:
     for key, _ in node.value:
         if not isinstance(key, yaml.ScalarNode):
             raise _wrong(key, "a key must be text")
-        if (key.tag, key.value) in seen and key.tag != _MERGE:
-            raise _wrong(key, f"{key.value} twice")
+        if (key.tag, key.value) in seen:
+            raise _wrong(key, f"{key.value} twice{_MERGES * (key.tag == _MERGE)}")
         seen.add((key.tag, key.value))
 
 

@@ -152,6 +152,8 @@ def _check_counts(model: Any, directions: Any) -> None:
 def _numbers(values: float | Sequence[float], name: str) -> list[float]:
     given = list(values) if isinstance(values, Sequence | np.ndarray) else [values]
     try:
+        if any(isinstance(value, bool | np.bool_) for value in given):
+            raise TypeError
         numbers = [float(value) for value in given]
     except (TypeError, ValueError) as error:
         raise InputError(f"{name}: must be a number or several; got {values!r}") from error

@@ -98,15 +98,22 @@ def _built(kind: type[Problem], arguments: dict[str, Any], text: str) -> Problem
 
 
 def _place(base_dir: Path | None) -> Path:
-    return Path(base_dir).absolute() if base_dir else working_directory()
+    return absolute(base_dir) if base_dir else working_directory()
+
+
+def absolute(path: str | Path) -> Path:
+    """``path`` from the root on, as the user gave it: links stay links, and ``..`` takes back a name."""
+    return Path(os.path.normpath(working_directory() / path))
 
 
 def working_directory() -> Path:
-    """The working directory by the name that it was entered by, links and all, where ``PWD`` says it."""
-    named = Path(os.environ.get("PWD", ""))
-    with contextlib.suppress(OSError):
-        if named.is_absolute() and named.samefile("."):
-            return named
+    """The working directory by the name that it was entered by, links and all, where ``PWD`` says it, or
+    Jupyter, whose kernels are told the path of their notebook."""
+    notebook = os.environ.get("JPY_SESSION_NAME", "")
+    for named in (Path(os.environ.get("PWD", "")), Path(notebook).parent):
+        with contextlib.suppress(OSError):
+            if named.is_absolute() and named.samefile("."):
+                return named
     return Path.cwd()
 
 

@@ -41,6 +41,12 @@ def open_regular(path: str | Path) -> io.BufferedReader:
         raise
 
 
+def read_text(path: str | Path) -> str:
+    """The text of a regular file, in UTF-8."""
+    with open_regular(path) as file:
+        return io.TextIOWrapper(file, encoding="utf-8").read()
+
+
 class Archive:
     """The members of a zip file by name; closed by ``with``.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import warnings
 from dataclasses import fields
@@ -24,8 +23,8 @@ from volume_lib.storage.paths import (
     run_seeds,
     value_of,
 )
-from volume_lib.storage.peek import peek_torch
 from volume_lib.storage.readers import load_torch, read
+from volume_lib.storage.strays import is_stray, own_models
 from volume_lib.storage.trainings import check_models
 from volume_lib.storage.weights import check_storable, rebuild, weights_digest
 
@@ -100,7 +99,9 @@ def load_dataset(folder: str | Path) -> Dataset:
 
 def _seeds_in_name(path: Path) -> tuple[int, int]:
     """What the run's folder says where an older file does not; -1 where it does not either."""
-    return run_seeds(Path(os.path.abspath(path)).parent.parent) or (-1, -1)
+    from volume_lib.problems.registry import absolute
+
+    return run_seeds(absolute(path).parent.parent) or (-1, -1)
 
 
 _CURVES = ("train_loss", "test_loss", "train_accs", "test_accs")
@@ -203,12 +204,6 @@ def _checked(path: Path) -> dict[str, Any]:
     return content
 
 
-def _is_named_otherwise(path: Path) -> bool:
-    """Whether what varies is not what the file's name says: ``model_backup_5.pt``, a user's copy."""
-    said = (peek_torch(path) or {}).get("key")
-    return said is not None and said != older.value_key({}, _name_and_number(path)[0])
-
-
 def _name_and_number(path: Path) -> tuple[str, int | float]:
     """What varies and its value, from a model file's name."""
     found = re.fullmatch(MODEL_NAME, path.name)
@@ -238,18 +233,20 @@ def load_models_and_data(
     if problem is None:
         problem = _shipped_problem(folder, dataset)
     if isinstance(problem, str):
-        from volume_lib.problems.registry import get_problem
+        from volume_lib.problems.registry import absolute, get_problem
 
-        problem = get_problem(problem, Path(os.path.abspath(folder)).parent)
+        problem = get_problem(problem, absolute(folder).parent)
     dataset.problem = dataset.problem or problem.name
     paths = list_models(folder)
     others = sorted(path.name for path in set(folder.glob("model_*.pt")) - set(paths))
     if others:
         warnings.warn(f"{folder}: {', '.join(others)} left out: no number in the name", stacklevel=2)
-    copies = [path for path in paths if _is_named_otherwise(path)]
+    copies = [path for path in paths if is_stray(path)]
     if copies:
         names = ", ".join(path.name for path in copies)
-        warnings.warn(f"{folder}: {names} left out: a model of another name, copied", stacklevel=2)
+        warnings.warn(
+            f"{folder}: {names} left out: no model of this training, or a copy of one", stacklevel=2
+        )
     paths = [path for path in paths if path not in copies]
     if not paths:
         raise InputError(f"{folder}: no model_*.pt files; '{TRAIN_NOTEBOOK}' writes them")
@@ -264,7 +261,7 @@ def _shipped_problem(folder: Path, dataset: Dataset) -> str:
 
     path, name = folder / "dataset.pt", dataset.problem
     if not name:
-        paths = list_models(folder)
+        paths = own_models(folder)
         kind = _checked(paths[0])["model_class"] if paths else ""
         name = older.problem_name(dataset, kind)
         if name is None:

@@ -9,23 +9,25 @@ do say is compared.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from volume_lib.errors import InputError
-from volume_lib.records import Sweep
+from volume_lib.records import Sweep, plain_value
 from volume_lib.storage.models import model_content
 from volume_lib.storage.paths import (
     MODELS_AND_DATA,
     PERTURB_NOTEBOOK,
     accuracies_path,
     cutoffs_path,
-    list_models,
     list_sweeps,
+    sweep_path,
     value_of,
 )
 from volume_lib.storage.peek import peek_torch
+from volume_lib.storage.strays import is_stray, own_models
 from volume_lib.storage.sweeps import load_sweep
 from volume_lib.storage.weights import weights_digest
 
@@ -47,14 +49,22 @@ def load_sweeps(run_dir: str | Path = ".", dataset_type: str | None = None) -> d
     samples = {model.level: (model.samples, model.path) for model in models.values() if model.samples}
     sweeps: dict[int, list[Sweep]] = {}
     for level, paths in list_sweeps(run_dir, dataset_type).items():
+        strays = [path.name for path in paths if is_stray(path)]
+        if strays:
+            told = f"{paths[0].parent}: {', '.join(strays)} left out: no rays of this run, or a copy of some"
+            warnings.warn(told, stacklevel=2)
         for path in paths:
+            if path.name in strays:
+                continue
             sweep = load_sweep(path)
+            _check_name(path, sweep)
             own = (weights_digest(sweep.state_dict), path)
             known = weights.setdefault((sweep.key, sweep.value), own)
             if known[0] != own[0]:
                 raise InputError(
                     f"{path}: its rays start at other weights than those of {known[1]}; run "
-                    f"'{PERTURB_NOTEBOOK}' again"
+                    f"'{PERTURB_NOTEBOOK}' again, which replaces the rays of the models and "
+                    "landscapes that there are; move others away"
                 )
             if sweep.samples_digest:
                 at = samples.setdefault(level, (sweep.samples_digest, path))
@@ -65,6 +75,14 @@ def load_sweeps(run_dir: str | Path = ".", dataset_type: str | None = None) -> d
                     )
             sweeps.setdefault(level, []).append(sweep)
     return sweeps
+
+
+def _check_name(path: Path, sweep: Sweep) -> None:
+    """InputError where rays lie under the name of others; older files do not say whose they are."""
+    named = (sweep.dataset_type, sweep.additional_data, sweep.key, plain_value(sweep.value))
+    right = sweep_path(path.parent.parent, *named)
+    if sweep.format_version and right != path:
+        raise InputError(f"{path}: holds the rays of {right.parent.name}/{right.name}: copied over others?")
 
 
 class _Model(NamedTuple):
@@ -78,7 +96,7 @@ class _Model(NamedTuple):
 
 def _models_of(run_dir: Path) -> dict[Minimum, _Model]:
     found = {}
-    for path in list_models(run_dir / MODELS_AND_DATA):
+    for path in own_models(run_dir / MODELS_AND_DATA):
         said = peek_torch(path) or {}  # without torch, which estimating volumes does without
         key, value = said.get("key"), said.get(str(said.get("key")), said.get("additional_data"))
         digest, level = said.get("weights_digest"), said.get("additional_data")

@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 from volume_lib.storage.paths import PARTIAL, SHARDS, STEM
+from volume_lib.storage.strays import is_stray
 
 _LANDSCAPE = r"(data|poison|noise)_\d+"
 _PICTURE = r"\.(png|pdf)"
@@ -36,10 +37,12 @@ def list_outputs(folder: str | Path, step: str, *, figures: bool = False) -> lis
     """The files that ``step`` wrote in a run's folder (``analysis``: in the analysis folder), sorted.
 
     Data alone, or with their ``figures`` and what an interrupted sweep left, its parts and its batches.
-    Files of other names are the user's, and never listed.
+    Files of other names are the user's, as are folders, pipes and strays (:mod:`volume_lib.storage.strays`):
+    never listed.
     """
     folder = Path(folder)
     pattern = f"{_DATA[step]}|{_FIGURES[step]}" if figures else _DATA[step]
     depth = ("*", "*/*", "*/*/*", "*/*/*/*", f"{SHARDS}/*/*/*", f"{SHARDS}/*/*/*/*")
     found = (path for level in depth for path in folder.glob(level))
-    return sorted(path for path in found if re.fullmatch(pattern, path.relative_to(folder).as_posix()))
+    named = (path for path in found if re.fullmatch(pattern, path.relative_to(folder).as_posix()))
+    return sorted(path for path in named if path.is_file() and not is_stray(path))

@@ -14,6 +14,8 @@ from typing import Any
 
 import numpy as np
 
+from volume_lib.storage.archives import Refused, open_regular, read_text
+
 _LARGEST = 1 << 26
 """Bytes of a member that is read; weights lie in others."""
 
@@ -40,7 +42,7 @@ class _Reader(pickle.Unpickler):
 def peek_torch(path: str | Path) -> dict[str, Any] | None:
     """The plain values of a ``.pt`` file: names to numbers, text, lists; tensors are left out."""
     try:
-        with zipfile.ZipFile(path) as archive:
+        with open_regular(path) as whole, zipfile.ZipFile(whole) as archive:
             member = next(info for info in archive.infolist() if info.filename.endswith("data.pkl"))
             if member.file_size > _LARGEST:
                 return None
@@ -54,13 +56,17 @@ def peek_torch(path: str | Path) -> dict[str, Any] | None:
 
 
 def peek_sweep(path: str | Path) -> dict[str, Any] | None:
-    """The settings in an ``.npz`` file of rays: ``loss_thresholds``, ``search``, ``scaling`` and the number
-    of directions, ``num_directions``."""
+    """The settings in an ``.npz`` file of rays: ``loss_thresholds``, ``search``, ``scaling``, what varies
+    (``key``) and the number of directions, ``num_directions``."""
     try:
-        with np.load(path, allow_pickle=False) as arrays:
-            names = [name for name in ("loss_thresholds", "search", "scaling") if name in arrays.files]
+        with open_regular(path) as whole, np.load(whole, allow_pickle=False) as arrays:
+            names = [n for n in ("loss_thresholds", "search", "scaling", "key") if n in arrays.files]
             found = {name: arrays[name].tolist() for name in names}
-        with zipfile.ZipFile(path) as archive, archive.open("wiggle_results.npy") as file:
+        with (
+            open_regular(path) as whole,
+            zipfile.ZipFile(whole) as archive,
+            archive.open("wiggle_results.npy") as file,
+        ):
             np.lib.format.read_magic(file)
             shape, _, _ = np.lib.format.read_array_header_1_0(file)
         return {**found, "num_directions": shape[0]}
@@ -71,7 +77,7 @@ def peek_sweep(path: str | Path) -> dict[str, Any] | None:
 def peek_json(path: str | Path) -> dict[str, Any] | None:
     """A JSON file of names and values, as it is."""
     try:
-        content = json.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
+        content = json.loads(read_text(path))
+    except (OSError, Refused, ValueError, RecursionError):
         return None
     return content if isinstance(content, dict) else None

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from volume_lib.errors import InputError
-from volume_lib.records import Dataset, TrainedModel
+from volume_lib.records import Dataset, TrainedModel, same
 from volume_lib.storage.paths import TRAIN_NOTEBOOK, model_path
 
 # What differs between the models of one training: what each has seen, and where an imported one is from.
@@ -23,7 +23,7 @@ def check_models(folder: str | Path, models: Sequence[TrainedModel], dataset: Da
     trained_here = [t for t in models if "data_digest" in t.settings and not t.settings.get("imported")]
     for trained in trained_here[1:]:
         usual, own = told[trained_here[0].value], told[trained.value]
-        differs = [name for name in sorted(usual.keys() & own.keys()) if usual[name] != own[name]]
+        differs = [name for name in sorted(usual.keys() & own.keys()) if not same(usual[name], own[name])]
         if differs:
             name = differs[0]
             raise InputError(

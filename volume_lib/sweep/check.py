@@ -46,7 +46,8 @@ def check_models(
     found = {}
     for trained in models:
         own = own_data(problem, dataset, trained)
-        x, y = own.upto(min(trained.level, len(dataset.x_additional)))
+        whole = trained.level <= len(dataset.x_additional)
+        x, y = own.upto(trained.level if whole else len(dataset.x_additional))
         name = f"{trained.key} {trained.value}"
         answers = preflight(
             trained.model,
@@ -57,7 +58,7 @@ def check_models(
             thresholds=thresholds,
             device=device,
             moved=moved_names(trained.model),
-            recorded_loss=trained.train_loss[-1] if trained.train_loss else None,
+            recorded_loss=trained.train_loss[-1] if trained.train_loss and whole else None,
             seconds=SECONDS / len(models),
             name=name,
         )

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from volume_lib import storage
 from volume_lib.errors import InputError
 from volume_lib.problems.base import Problem
+from volume_lib.problems.registry import working_directory
 from volume_lib.records import Dataset, TrainedModel
 from volume_lib.storage.checkpoints import file_digest, load_weights
 from volume_lib.training.plan import Plan, Wanted
@@ -59,7 +60,7 @@ def import_models(
 def find(named: str | Path) -> Path:
     """``named`` in the working directory or the nearest folder above it that has it."""
     path = Path(named).expanduser()
-    places = [Path.cwd(), *Path.cwd().parents]
+    places = [working_directory(), *working_directory().parents]
     found = next((place / path for place in places if (place / path).is_file()), None)
     if found is None:
         raise InputError(f"checkpoints: no {named} in {places[0]} or the folders above it")

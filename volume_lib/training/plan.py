@@ -12,8 +12,9 @@ from volume_lib import storage
 from volume_lib.errors import InputError, near_match
 from volume_lib.problems.base import Problem
 from volume_lib.problems.provenance import level_digest, problem_digest, tensors_digest
-from volume_lib.records import Dataset, TrainedModel
+from volume_lib.records import Dataset, TrainedModel, same
 from volume_lib.storage.checkpoints import is_foreign
+from volume_lib.storage.strays import own_models
 from volume_lib.training.section import TrainSettings
 
 _NOT_OURS = "{}: was not trained here and is never replaced; import it under another name, or move it away"
@@ -160,7 +161,7 @@ _DIGESTS = {
 def _difference(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
     """``learning_rate 0.01 → 0.1``: the first thing that differs; empty if nothing does."""
     for name in [*now, *before]:
-        if before.get(name) != now.get(name):
+        if not same(before.get(name), now.get(name)):
             change = f"{name} {before.get(name)!r} → {now.get(name)!r}"
             return _DIGESTS.get(name, change if len(change) <= 100 else f"other {name}")
     return ""
@@ -169,7 +170,7 @@ def _difference(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
 def warn_of_strangers(folder: Path, wanted: list[Wanted]) -> None:
     """Point out models in ``folder`` that are none of ``wanted``."""
     ours = {w.path(folder).name for w in wanted}
-    strangers = sorted(path.name for path in folder.glob("model_*.pt") if path.name not in ours)
+    strangers = sorted(path.name for path in own_models(folder) if path.name not in ours)
     if strangers:
         warnings.warn(
             f"{folder}: {', '.join(strangers)} are no models of this training; delete them, or they are "
