@@ -15,6 +15,7 @@ import pytest
 
 from volume_lib import analysis, plots
 from volume_lib.analysis.loading import load_experiment
+from volume_lib.errors import InputError
 from volume_lib.experiment.file import read_experiment
 from volume_lib.problems import get_problem
 from volume_lib.volume import diagnostics
@@ -22,6 +23,9 @@ from volume_lib.volume import diagnostics
 ROOT = Path(__file__).parents[1]
 PUBLISHED = json.loads((Path(__file__).parent / "published_results.json").read_text())
 PUBLISHED.pop("source")
+CONDITIONS = json.loads((Path(__file__).parent / "published_conditions.json").read_text())
+CONDITIONS.pop("source")
+VARY = {"batch_size": "batch_size", "grokking": "epochs"}
 LEVELS = [0, 450, 1950, 4950, 19950, 49950]
 
 
@@ -120,3 +124,66 @@ def test_the_published_transformer_has_the_published_number_of_parameters():
     assert round(count / 1e6, 1) == 10.7
     width, layers, context, letters = 384, 6, 256, 65  # each block: 12 width² of weights, two norms of width
     assert count == (letters + context) * width + layers * (12 * width**2 + 2 * width) + width
+
+
+# ---- the other conditions of the study
+
+
+def write_condition(condition, folder):
+    content = dict(CONDITIONS[condition])
+    run, *place = Path(content.pop("path")).parts[-3:]
+    target = folder.joinpath(run, *place, "results.json")
+    target.parent.mkdir(parents=True)
+    target.write_text(json.dumps(content, indent=2))
+    return content, run, float(place[-1].removeprefix("loss_"))
+
+
+@pytest.mark.parametrize("condition", CONDITIONS)
+def test_each_condition_reads_digit_for_digit(condition, tmp_path):
+    content, run, threshold = write_condition(condition, tmp_path)
+    key = VARY.get(condition)
+    experiment = load_experiment(tmp_path, key=key)
+    assert experiment.runs == [run] and experiment.loss_threshold == threshold
+    assert experiment.key == (key or "additional")
+    assert experiment.dataset_type == content["dataset_type"]
+    assert experiment.minima == sorted(content["model_data_levels"])
+    for i, level in enumerate(content["model_data_levels"]):
+        (row,) = experiment.rows(run=run, landscape=0, minimum=level)
+        assert row["num_params"] == content["num_params"]
+        for column in ("log_exp_r_n", "test_loss", "train_loss"):
+            assert repr(float(row[column])) == repr(content[f"{column}_values"][i])
+    failed = [
+        v
+        for v, loss in zip(content["model_data_levels"], content["train_loss_values"], strict=True)
+        if loss > threshold
+    ]
+    assert sorted(value for _, value in experiment.failures) == sorted(failed)
+    ranks = diagnostics.ranks(content["log_exp_r_n_values"])
+    finite = np.isfinite(content["log_exp_r_n_values"])
+    assert np.array(ranks)[finite].tolist() == np.array(content["log_exp_r_n_ranks"])[finite].tolist()
+    assert diagnostics.ranks(content["test_loss_values"]) == content["test_loss_ranks"]
+    assert diagnostics.ranks(content["model_data_levels"]) == content["data_level_ranks"]
+    volumes, levels = content["log_exp_r_n_values"], content["model_data_levels"]
+    assert diagnostics.largest_is_least_data(volumes, levels) is content["loss_predicts_minimas"]
+
+
+@pytest.mark.parametrize("condition", VARY)
+def test_where_no_data_vary_the_key_is_asked_for(condition, tmp_path):
+    write_condition(condition, tmp_path)
+    experiment = load_experiment(tmp_path)
+    assert experiment.key == "unknown" and "give key, as 'batch_size'" in experiment.describe()
+    with pytest.raises(InputError, match="needs minima that differ in data"):
+        analysis.scaling_law(experiment)
+
+
+def test_published_cutoffs_say_the_base_samples_and_where_a_minimum_ends(tmp_path):
+    """Their entries hold ``indices``, the numbers of samples of their losses."""
+    write_condition("imbalance", tmp_path)
+    curve = [1e-4, 2e-4, 0.01, 0.04, 0.06, 0.09]
+    entry = {"additional_data": 0, "base_train_size": 1500, "indices": [1, 1500, 1700, 1800, 1900, 2000]}
+    path = tmp_path / "model_2_data_12" / "cutoffs" / "cutoffs.json"
+    path.parent.mkdir()
+    path.write_text(json.dumps({"Model_0": entry | {"loss_curve": curve}}))
+    experiment = load_experiment(tmp_path)
+    assert experiment.minima_sizes.tolist() == [1500, 2000, 3000, 6000, 10_000]
+    assert experiment.rows(minimum=0)["cutoff"].tolist() == [400]

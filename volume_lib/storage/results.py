@@ -181,7 +181,7 @@ def save_cutoffs(run_dir: str | Path, cutoffs: dict[str, dict[str, Any]]) -> Pat
 
 
 def load_cutoffs(run_dir: str | Path) -> dict[str, dict[str, Any]]:
-    """Read ``cutoffs/cutoffs.json``."""
+    """Read ``cutoffs/cutoffs.json``; ``indices``, as older files call them, are ``samples`` here."""
     path = cutoffs_path(run_dir)
     cutoffs = load_strict_json(path, (), CUTOFF_NOTEBOOK)
     for name, entry in cutoffs.items():
@@ -189,6 +189,8 @@ def load_cutoffs(run_dir: str | Path) -> dict[str, dict[str, Any]]:
             raise InputError(f"{path}: {schema.shown(name)}: an entry is called Model_<value>")
         if not isinstance(entry, dict):
             raise InputError(f"{path}: {name}: {schema.shown(entry)} must be a dictionary of named values")
+        if "indices" in entry:
+            entry.setdefault("samples", entry.pop("indices"))
         schema.require(path, entry, _CUTOFF_KEYS, CUTOFF_NOTEBOOK)
         schema.check(path, entry, _CUTOFF, CUTOFF_NOTEBOOK, f"{name} ")
         points, samples = len(entry["loss_curve"]), entry.get("samples")
