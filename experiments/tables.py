@@ -26,10 +26,11 @@ from volume_lib.analysis import (
     compare,
     fit_power_law,
     load_experiment,
+    mass_orders,
     rank_agreement,
 )
 from volume_lib.experiment.file import read_experiment
-from volume_lib.volume.words import order_line
+from volume_lib.volume.words import order_line, region_words
 
 MARKS = ("<!-- written by tables.py -->", "<!-- end of tables -->")
 STEPS = ("train", "perturb", "volume", "cutoff", "accuracy")
@@ -107,6 +108,8 @@ def tables(folder: Path) -> str:
     """All tables, in Markdown, from the results in ``folder``."""
     study = Study.read(folder)
     parts = [accuracies(study), training_losses(study), smallest_landscape(study)]
+    if study.at.masses:
+        parts += [log_masses(study), orders_by_mass(study)]
     if study.at.counts_training_data and len(study.seeds) > 1:
         parts.append(power_laws(study))
     parts += [orders(study), comparison(study)]
@@ -213,6 +216,56 @@ def smallest_landscape(study: Study) -> str:
             "\n".join(lines),
         ]
     )
+
+
+def log_masses(study: Study) -> str:
+    """Every integrated log mass beside the same by rays, and with which other minimum it shares a region."""
+    rows, seconds, points = [], 0.0, 0
+    for level in study.at.landscapes:
+        for run in study.at.runs:
+            path = storage.mass_path(study.folder / run, study.at.dataset_type, level, study.main)
+            if not path.exists():
+                continue
+            found = storage.load_masses(path)
+            base = found["base_dataset_size"]
+            for i, value in enumerate(found["key_values"]):
+                low, high = found["log_mass_intervals"][i]
+                record, curve = found["records"][i], found["same_region"][i]
+                seconds, points = seconds + record["seconds"], curve.get("points", points)
+                cells = [f"{base + level:,}", _seeds(run), f"{base + value:,}"]
+                cells += [nats(found["log_mass_rays_values"][i])]
+                cells += [" … ".join(map(nats, found["log_mass_rays_ci"][i]))]
+                cells += [nats(found["log_mass_values"][i]), f"{nats(low)} … {nats(high)}"]
+                cells += [nats(record["gap"]), "yes" if found["converged"][i] else "no"]
+                rows.append([*cells, region_words({**curve, "with": base + curve["with"]} if curve else {})])
+    header = ["landscape, samples", "seeds", study.what, "by rays", "95 % interval over directions"]
+    header += ["integrated", "interval", "gap of the passes", "converged", "in one region with that of"]
+    return f"""### Log mass by rays and by integration, nats
+
+Log of the probability of the region under the network's initialisation, loss threshold {study.main:g}.
+*Integrated*: the {found["region"]} region, {seconds / 60:.0f} minutes for all {len(rows)} together.
+The loss of a curve between two minima is the highest of {points:,} points of it.
+
+{markdown(header, rows)}"""
+
+
+def orders_by_mass(study: Study) -> str:
+    """Whether the order of the minima by rays is that by integration."""
+    rows = []
+    for name, landscape in ((study.landscape, study.base), ("each minimum's own data", None)):
+        for found in mass_orders(study.at, landscape):
+            if found.pairs:
+                rho = "" if math.isnan(found.agreement) else f"{found.agreement:+.2f}"
+                cells = [name, _seeds(found.run), rho, str(found.pairs), str(found.apart), str(found.same)]
+                rows.append([*cells, nats(found.spread_rays), nats(found.spread)])
+    header = ["landscape of", "seeds", "rank correlation", "pairs of minima", "told apart by integration"]
+    header += ["of these, in the order of rays", "largest less smallest by rays", "integrated"]
+    return f"""### Does the order survive?
+
+*Told apart*: the intervals of two integrations do not meet. A rank correlation counts orders within
+the error, too.
+
+{markdown(header, rows)}"""
 
 
 def _step(steps: np.ndarray) -> list[str]:

@@ -439,6 +439,10 @@ def test_log_masses_by_rays_and_by_integration_stand_beside_the_volumes(folder):
     with analysis.write_summary(experiment).open() as file:
         first = next(csv.DictReader(file))
     assert list(first) == list(analysis.COLUMNS) and float(first["log_mass_rays_low"]) == -1005.0
+    (order,) = analysis.mass_orders(experiment, 0)  # intervals of ± 10 about what falls as rays do
+    far = sum(abs(a - b) > 20 for i, a in enumerate(minima) for b in minima[i + 1 :])
+    assert order.agreement == pytest.approx(1) and order.spread_rays == order.spread == max(minima)
+    assert (order.run, order.pairs, order.apart, order.same) == ("model_0_data_10", 10, far, far)
     assert analysis.mass_table(experiment, 0).rows[1][1:] == (
         "3", "-1,040", "-1,040 … -1,040", "1.5", "-90", "-100 … -80",
     )  # fmt: skip

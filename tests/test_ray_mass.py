@@ -233,14 +233,16 @@ def test_each_minimum_in_the_landscape_of_its_own_data_beside_all_in_the_smalles
 
     def measured(**asked):
         asked = {"loss_thresholds": [0.3], "minutes": 0.01, "chains": 2, "region": "connected"} | asked
-        paths = integrate_minima(problem, models, dataset, tmp_path, own_landscapes=True, **asked)
+        paths = integrate_minima(problem, models, dataset, tmp_path, **asked)
         return {path.parent.parent.name: path.read_bytes() for path in paths}, paths
 
-    first, paths = measured()
+    first, paths = measured(own_landscapes=[0, 30])
     shared, own = (storage.load_masses(path) for path in paths)
     assert (shared["key_values"], own["key_values"]) == ([0, 30], [30])
     alone, beside = shared["same_region"]
     assert alone == own["same_region"][0] == {} and beside["with"] == 0
     assert not beside["joined"] or beside["highest"] < 0.3
+    with pytest.raises(InputError, match="own_landscapes: 7 is not one of"):
+        measured(own_landscapes=[7])
     # in landscape 0 only its own is asked for now; what is there of the other is kept
-    assert measured(landscape_levels=[30])[0] == first
+    assert measured(landscape_levels=[30], own_landscapes=[0])[0] == first

@@ -135,3 +135,20 @@ def test_the_sizes_that_shipped_texts_quote_are_those_of_the_networks():
         assert {f"{float(row['num_params']):,.0f}" for row in rows} == {quoted}
         assert quoted in (path / "README.md").read_text()
         assert not any(math.isnan(float(row["log_exp_r_n"])) for row in rows)
+
+
+def test_what_the_first_page_says_of_log_masses_stands_in_their_file():
+    folder = EXPERIMENTS / "low_data" / "mnist_mass"
+    found = storage.load_masses(storage.mass_path(folder / "model_0_data_10", "data", 0, 0.1))
+    rays, intervals = found["log_mass_rays_values"], np.array(found["log_mass_intervals"])
+    curves = found["same_region"][1:]
+    own = " ".join((folder / "README.md").read_text(encoding="utf-8").split())
+    for told in (own, " ".join((EXPERIMENTS.parent / "README.md").read_text(encoding="utf-8").split())):
+        assert f"{max(rays) - min(rays):,.0f} nats" in told and "0.019" in told
+    assert intervals[:, 0].max() < intervals[:, 1].min() and found["converged"] == [False] * 4
+    assert all(curve["joined"] and curve["with"] == 0 and not curve["bends"] for curve in curves)
+    assert 0.018 < max(curve["highest"] for curve in curves) <= 0.019
+    assert f"between {-intervals.max():,.0f} and {-intervals.min():,.0f} nats" in own
+    masses = found["log_mass_values"]
+    assert f"between −{-min(masses):,.0f} and −{-max(masses):,.0f}" in own
+    assert intervals.min() > np.max(found["log_mass_rays_ci"])

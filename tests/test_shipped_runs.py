@@ -35,7 +35,7 @@ EXPERIMENTS = Path(__file__).parent.parent / "experiments"
 FOLDERS = sorted(path.parent for path in EXPERIMENTS.glob("*/*/experiment.yaml"))
 EXPECTED = {
     *(f"low_data/{name}" for name in ("swiss_roll", "mnist", "mnist_cnn", "mnist_large", "fashion_mnist")),
-    *(f"low_data/{name}" for name in ("cifar10", "svhn", "shakespeare")),
+    *(f"low_data/{name}" for name in ("cifar10", "svhn", "shakespeare", "swiss_roll_mass", "mnist_mass")),
     *("poison/swiss_roll", "poison/mnist", "poison/cifar10", "noise/mnist", "sam/swiss_roll", "sam/mnist"),
     *("imbalanced_classes/mnist", "batch_size/mnist", "grokking/modular_arithmetic"),
     *(f"low_data/{name}" for name in ("cifar10_cnn", "mnist_unscaled", "modular_arithmetic")),
@@ -175,6 +175,8 @@ def reduced(folder: Path, target: Path) -> Experiment:
     content["perturb"] = {"num_directions": 3, "loss_thresholds": [10.0]}
     content["volume"] = {"bootstrap": 10}
     content["perturb"] |= {key: asked[key] for key in asked if key == "scaling"}
+    if "integrate" in content:
+        content["integrate"] |= {"loss_thresholds": [10.0], "minutes": 0.005}
     content.pop("analysis", None)
     if content.get("model", {}).get("width", 0) > 64:
         content["model"] |= {"width": 16, "heads": 2, "layers": 1}

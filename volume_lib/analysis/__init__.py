@@ -7,7 +7,7 @@ writes it down.
 
 from volume_lib.analysis.comparison import Comparison, compare
 from volume_lib.analysis.loading import load_experiment
-from volume_lib.analysis.masses import mass_table
+from volume_lib.analysis.masses import MassOrder, mass_orders, mass_table
 from volume_lib.analysis.runs import minima_of
 from volume_lib.analysis.settings import Chosen, choose
 from volume_lib.analysis.stability import RankStability, rank_stability, stability_table, write_stability
@@ -31,12 +31,14 @@ __all__ = [
     "Chosen",
     "Comparison",
     "ExperimentResults",
+    "MassOrder",
     "PowerLaw",
     "RankStability",
     "choose",
     "compare",
     "fit_power_law",
     "load_experiment",
+    "mass_orders",
     "mass_table",
     "mean_and_spread",
     "mean_stability",

@@ -115,14 +115,11 @@ class Experiment(Section):
         for name, own, known in (
             ("loss_thresholds", asked.loss_thresholds, thresholds),
             ("landscape_levels", asked.landscape_levels, landscapes),
+            ("own_landscapes", asked.own_landscapes, landscapes),
         ):
             unknown = [value for value in own or () if value not in known]
             if unknown:
                 raise ValueError(f"integrate.{name}: {unknown[0]} is not one of {known}")
-        if asked.own_landscapes and set(self.train.dataset_quantities) - set(landscapes):
-            raise ValueError(
-                "integrate.own_landscapes: perturb.landscape_levels must hold all levels, or be null"
-            )
         if wanted.landscape not in (None, *landscapes):
             raise ValueError(f"analysis.landscape: {wanted.landscape} is not one of {landscapes}")
         return self

@@ -2,9 +2,9 @@
 
 For every landscape and threshold asked for, each minimum that was trained on at least that landscape's
 data (and is below the threshold in it) is integrated, and stands beside the same quantity by the rays of its
-sweep; so is each minimum in the landscape of its own data, where that is asked for. A minimum that is
-measured already, from the same weights and samples with as much effort, is passed over; with less effort its
-chains go on from where they stood, as they do after an interruption. Beside each minimum stands whether a
+sweep; so is, in ``own_landscapes``, each minimum that was trained on no more than their data. A minimum that
+is measured already, from the same weights and samples with as much effort, is passed over; with less effort
+its chains go on from where they stood, as they do after an interruption. Beside each minimum stands whether a
 curve below the threshold joins it to an earlier one of the same landscape (:mod:`~.curve`).
 """
 
@@ -57,11 +57,12 @@ def integrate_minima(
     asked = IntegrateSettings.checked(**settings)
     known = [0] if any(trained.key == LABEL_NOISE for trained in models) else dataset.dataset_quantities
     levels = asked.landscape_levels or known[:1]
-    unknown = [level for level in levels if level not in known]
-    if unknown:
-        raise InputError(f"landscape_levels: {unknown[0]} is not one of {known}")
-    own = {trained.level for trained in models} - set(levels) if asked.own_landscapes else set()
-    levels = [*levels, *sorted(own)]
+    for name, given in (("landscape_levels", levels), ("own_landscapes", asked.own_landscapes or [])):
+        unknown = [level for level in given if level not in known]
+        if unknown:
+            raise InputError(f"{name}: {unknown[0]} is not one of {known}")
+    own = [level for level in asked.own_landscapes or [] if level not in levels]
+    levels = [*levels, *own]
     samples = {level: level_digest(dataset, level) for level in levels}
     tasks = [
         _Task(problem, models, dataset, Path(run_dir), level, samples[level], threshold, asked, only_own)

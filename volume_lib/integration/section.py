@@ -14,13 +14,13 @@ class IntegrateSettings(Section):
     """Which regions, against which reference, and how much effort for each minimum.
 
     ``landscape_levels``: landscapes in which every minimum is measured that has seen their data (None: the
-    smallest alone). ``own_landscapes``: beside, each minimum in the landscape of its own data. ``gap`` None:
-    as far as ``minutes`` reach.
+    smallest alone). ``own_landscapes``: beside these, landscapes in which only the minimum of just their data
+    is measured. ``gap`` None: as far as ``minutes`` reach.
     """
 
     loss_thresholds: Thresholds = [0.1]
     landscape_levels: Levels | None = None
-    own_landscapes: Annotated[bool, Field(strict=True)] = False
+    own_landscapes: Levels | None = None
     reference: Literal["init", "rms"] | Positive = "init"
     region: Literal["visible", "connected"] = "visible"
     minutes: Positive | None = 5.0

@@ -90,7 +90,8 @@ def region_words(curve: Mapping[str, Any]) -> str:
         return ""
     kind = "straight line" if not curve["bends"] else f"{curve['bends']} bends"
     if curve["joined"]:
-        return f"{curve['with']:,} ({kind}, loss ≤ {curve['highest']:.2g})"
+        power = 10 ** (1 - math.floor(math.log10(max(curve["highest"], 1e-300))))  # two digits, rounded up
+        return f"{curve['with']:,} ({kind}, loss ≤ {math.ceil(curve['highest'] * power) / power:.2g})"
     return "no curve found"
 
 
