@@ -14,8 +14,16 @@ import pytest
 
 import volume_lib
 from volume_lib.batch import steps
+from volume_lib.storage import load_results
 
 ROOT = Path(__file__).resolve().parents[1]
+SMALL = """
+problem: swiss_roll
+model: {hidden_dims: [8]}
+runs: {model_seeds: [0], data_seeds: [10]}
+train: {epochs: 20, dataset_quantities: [0, 10]}
+perturb: {num_directions: 5, loss_thresholds: [5.0]}
+"""
 BUILD = "import sys; from setuptools import build_meta; print(build_meta.build_wheel(sys.argv[1]))"
 
 
@@ -45,7 +53,7 @@ def test_a_wheel_holds_the_notebooks_the_licence_and_the_mark_of_types(wheel):
     assert package <= set(names)
 
 
-def test_an_installed_wheel_makes_an_experiment_in_any_folder(wheel, tmp_path):
+def test_an_installed_wheel_makes_and_runs_an_experiment_in_any_folder(wheel, tmp_path):
     """Its own files alone: the notebooks of the clones are those inside it."""
     installed, elsewhere = tmp_path / "installed", tmp_path / "elsewhere"
     with zipfile.ZipFile(wheel) as archive:
@@ -70,6 +78,12 @@ def test_an_installed_wheel_makes_an_experiment_in_any_folder(wheel, tmp_path):
     assert sorted(path.name for path in (elsewhere / "mine" / "model_0_data_10").glob("*.ipynb")) == sorted(
         name for step, name in steps.NOTEBOOKS.items() if step not in ("integrate", "analysis")
     )
+    (elsewhere / "small").mkdir()
+    (elsewhere / "small" / "experiment.yaml").write_text(SMALL)
+    call("-m", "volume_lib", "run", "small", "--steps", "train,perturb,volume")
+    (path,) = (elsewhere / "small" / "model_0_data_10").glob("data_0/loss_*/results.json")
+    results = load_results(path)
+    assert results["model_data_levels"] == [0, 10] and results["num_directions"] == 5
 
 
 def test_the_version_is_said_alike_everywhere():

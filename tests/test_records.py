@@ -33,7 +33,7 @@ from volume_lib.batch import (
     steps,
     worker,
 )
-from volume_lib.batch.parameters import inject
+from volume_lib.batch.cells import inject
 from volume_lib.batch.resources import Place, Resources
 from volume_lib.cli import app
 from volume_lib.errors import InputError

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from volume_lib import storage
+from volume_lib.batch.cells import inject
 from volume_lib.batch.check import check_against_data
 from volume_lib.batch.locks import Held, lock
 from volume_lib.batch.notebooks import (
@@ -22,7 +23,6 @@ from volume_lib.batch.notebooks import (
     read_notebook,
     write_notebook,
 )
-from volume_lib.batch.parameters import inject
 from volume_lib.batch.steps import NOTEBOOKS, Job, jobs_of, template_path
 from volume_lib.errors import InputError
 from volume_lib.experiment.file import FILE_NAME, Experiment, RunSeeds, experiment_file, read_experiment
