@@ -152,3 +152,19 @@ def test_what_the_first_page_says_of_log_masses_stands_in_their_file():
     masses = found["log_mass_values"]
     assert f"between −{-min(masses):,.0f} and −{-max(masses):,.0f}" in own
     assert intervals.min() > np.max(found["log_mass_rays_ci"])
+
+
+def test_swiss_roll_minima_of_one_landscape_are_told_apart_by_rays_alone():
+    """What the text of low_data/swiss_roll_mass concludes from its tables."""
+    folder = EXPERIMENTS / "low_data" / "swiss_roll_mass"
+    experiment = analysis.load_experiment(folder, 0.1)
+    shared, own = analysis.mass_orders(experiment, 0), analysis.mass_orders(experiment, None)
+    assert [(order.pairs, order.apart) for order in shared] == [(15, 0)] * 2
+    assert [(order.apart, order.same) for order in own] == [(3, 3), (1, 1)]
+    low, high = (experiment.matrix(f"log_mass_{end}", 0) for end in ("low", "high"))
+    told = (folder / "README.md").read_text(encoding="utf-8")
+    assert f"at {low.min():,.0f} to {high.max():,.0f} nats" in told
+    assert (low > experiment.matrix("log_mass_rays_high", 0)).all()
+    curves = [curve for found in experiment.masses[0] for curve in found["same_region"][1:]]
+    assert all(curve["joined"] and curve["with"] == 0 and curve["bends"] == 1 for curve in curves)
+    assert 0.087 < max(curve["highest"] for curve in curves) <= 0.088
