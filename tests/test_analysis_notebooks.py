@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import nbformat
@@ -144,6 +145,8 @@ def test_report_is_one_page_with_every_figure_inside(writer, tmp_path):
     count = 15 if writer == "present" else 14  # older results do not say how reliable the order is
     assert len(figures) == len(list((folder / "analysis").glob("*.pdf"))) == count
     assert text.count('src="data:image/png;base64') == count
+    numbers = [int(number) for number in re.findall(r'alt="Figure (\d+)\. [^"]+"', text)]
+    assert numbers == list(range(1, count + 1)) and text.count("<strong>Figure ") == count
     assert "left out: model_7_data_7" in text and "summary.csv" in text
 
 

@@ -726,3 +726,21 @@ def test_a_scheduler_with_workers_that_die_and_hang(tmp_path):
         assert all(counts[f"end {step}"] == 1 for step in tiny.STEPS), counts
         assert set(states(experiment, i).values()) == {"done"}
     assert no_leftovers(tmp_path)
+
+
+def test_an_analysis_needs_no_data_set(tmp_path, monkeypatch):
+    """A report of results that were shipped, where nobody has the samples."""
+    tiny.make(tmp_path, runs=1)
+    looked = []
+    monkeypatch.setattr(engine, "check_against_data", looked.append)
+
+    @contextlib.contextmanager
+    def nowhere(*_):
+        raise InputError("as far as this goes")
+        yield
+
+    monkeypatch.setattr(engine, "connected", nowhere)
+    for steps_, times in ((["analysis"], 0), (["train"], 1)):
+        with pytest.raises(InputError, match="as far as this goes"):
+            batch.run(tmp_path, steps=steps_)
+        assert len(looked) == times

@@ -10,11 +10,16 @@ from __future__ import annotations
 
 import itertools
 
+import matplotlib as mpl
 import numpy as np
 import pytest
-from matplotlib.colors import to_rgb
+import torch
+from matplotlib.colors import to_hex, to_rgb
 
+from volume_lib import plots
 from volume_lib.plots import style
+from volume_lib.problems import get_problem
+from volume_lib.slices import Plane
 
 SIGHT = {
     "full": np.eye(3),
@@ -44,8 +49,13 @@ def linear(colour: str) -> np.ndarray:
     return np.where(values <= 0.04045, values / 12.92, ((values + 0.055) / 1.055) ** 2.4)
 
 
+def contrast(a: str, b: str) -> float:
+    dark, bright = sorted(linear(colour) @ np.array([0.2126, 0.7152, 0.0722]) for colour in (a, b))
+    return (bright + 0.05) / (dark + 0.05)
+
+
 def contrast_with_white(colour: str) -> float:
-    return 1.05 / (linear(colour) @ np.array([0.2126, 0.7152, 0.0722]) + 0.05)
+    return contrast(colour, "white")
 
 
 def lab(rgb: np.ndarray) -> np.ndarray:
@@ -81,3 +91,33 @@ def test_colours_stay_apart(sight):
         assert distance(a, b, sight) >= 10, (a, b)
     for a, b in itertools.pairwise(style.PALETTE):
         assert distance(a, b, sight) >= 15, (a, b)
+
+
+def test_outlines_on_a_slice_are_seen_wherever_they_lie():
+    """White in black: one of the two stands out from every colour of the slice; markers have both, too."""
+    ground = [to_hex(colour) for colour in mpl.colormaps["viridis"](np.linspace(0, 1, 50))]
+    for colour in ground:
+        assert max(contrast(colour, "white"), contrast(colour, "black")) >= 3
+    a = np.linspace(-1, 1, 21)
+    losses = a[None] ** 2 + a[:, None] ** 2 + 0.01
+    plane = Plane(torch.zeros(2), torch.tensor([1.0, 0.0]), torch.tensor([0.0, 1.0]), np.zeros((1, 2)), "a")
+    ax = plots.loss_slice(losses, a, a, plane, minima=[0], threshold=0.5)
+    black, white = ax.collections[-2:]
+    assert [to_hex(line.get_edgecolor()[0]) for line in (black, white)] == ["#000000", "#ffffff"]
+    assert black.get_linewidth()[0] >= white.get_linewidth()[0] + 0.8
+    (mark,) = ax.lines
+    assert to_hex(mark.get_markeredgecolor()) == "#ffffff" and mark.get_path_effects()
+
+
+def test_samples_stand_out_from_the_ground_of_their_own_class():
+    """Whatever the ground: the black edge does."""
+    problem = get_problem("swiss_roll")
+    x, y = problem.load().x_train[:100], problem.load().y_train[:100]
+    ax = plots.decision_boundary(problem, problem.build_model({}, 0, None), x, y, resolution=20)
+    points = [drawn for drawn in ax.collections if len(drawn.get_offsets()) > 1]
+    assert len(points) == 2
+    assert all(to_hex(drawn.get_edgecolor()[0]) == "#000000" for drawn in points)
+    for colour in style.PALETTE:
+        tint = np.array(to_rgb(colour)) * 0.45 + 0.55
+        if colour != "#000000":
+            assert contrast(to_hex(tint), "black") >= 3

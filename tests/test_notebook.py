@@ -8,10 +8,11 @@ import re
 from pathlib import Path
 from urllib.parse import unquote
 
+import matplotlib.pyplot as plt
 import nbformat
 import pytest
 
-from volume_lib import notebook, storage
+from volume_lib import notebook, plots, storage
 from volume_lib.batch.kernels import Execution, NotebookFailed
 from volume_lib.batch.resources import Resources
 from volume_lib.errors import InputError
@@ -60,11 +61,29 @@ def test_it_ends_with_what_comes_next_and_its_links_lead_somewhere(path):
             assert (path.parent / unquote(target)).exists(), target
 
 
-def test_figures_are_numbered_in_order(path):
-    numbers = [int(n) for n in re.findall(r"\*\*Figure (\d+)\.\*\*", "\n".join(cells(path, "markdown")))]
-    assert numbers == list(range(1, len(numbers) + 1))
-    if any("plots.keep(" in source for source in cells(path, "code")):
-        assert numbers
+def test_captions_stand_where_figures_are_drawn(path):
+    """Not in a cell of their own, which would be there whether or not there is something to draw."""
+    assert not [source for source in cells(path, "markdown") if "**Figure " in source]
+    for source in cells(path, "code"):
+        kept, shown = source.count("plots.keep("), source.count("notebook.show(")
+        assert kept <= shown, source
+
+
+def test_figures_are_numbered_as_they_are_shown(monkeypatch):
+    seen = []
+    monkeypatch.setattr("IPython.display.display", seen.append)
+    notebook.start()
+    axes = [plots.new_panels(1)[0] for _ in range(2)]
+    for ax, text in zip(axes, ("one", "two"), strict=True):
+        notebook.show(ax, text)
+    notebook.caption("one")  # its cell is run again
+    assert seen[::2][:2] == [ax.figure for ax in axes]
+    captions = [shown.data for shown in seen if hasattr(shown, "data")]
+    assert captions == ["**Figure 1.** one", "**Figure 2.** two", "**Figure 1.** one"]
+    assert not [n for n in plt.get_fignums() if plt.figure(n) in [ax.figure for ax in axes]]
+    notebook.start()
+    notebook.caption("three")
+    assert seen[-1].data == "**Figure 1.** three"
 
 
 def test_errors_are_short_from_the_first_cell_that_does_something(path):
@@ -105,9 +124,11 @@ def test_an_error_of_ours_is_one_line_and_still_fails_the_cell(tmp_path):
 
 
 def test_the_stop_button_is_one_line_that_says_how_to_go_on(tmp_path):
-    failure, (output,) = run(tmp_path, "import os, signal\nos.kill(os.getpid(), signal.SIGINT)")
-    assert failure.error.startswith("KeyboardInterrupt")
-    (line,) = output["traceback"]
+    failure, errors = run(tmp_path, "import os, signal\nos.kill(os.getpid(), signal.SIGINT)")
+    assert failure.error == "stopped" and errors == []
+    (output,) = json.loads((tmp_path / "fails.ipynb").read_text())["cells"][-1]["outputs"]
+    assert output["name"] == "stdout"  # not on pink
+    (line,) = "".join(output["text"]).splitlines()
     assert line.startswith("Stopped.") and "run the cell again" in line
 
 
@@ -129,7 +150,7 @@ def test_the_demo_is_looked_at_where_there_is_one(tmp_path, monkeypatch):
     assert notebook.run_folder(None) == demo
 
 
-def test_an_example_is_made_where_there_is_no_demo(tmp_path, monkeypatch):
+def test_an_example_is_made_where_there_is_no_demo(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(
         notebook, "_EXAMPLE_TRAINING", {"epochs": 2, "batch_size": 200, "learning_rate": 0.003}
@@ -139,7 +160,9 @@ def test_an_example_is_made_where_there_is_no_demo(tmp_path, monkeypatch):
     assert folder == Path("example/model_0_data_10")
     assert list(storage.list_sweeps(folder)) == [0, 20, 70, 190]
     before = {path: path.stat().st_mtime_ns for path in folder.rglob("*.npz")}
+    capsys.readouterr()
     assert notebook.run_folder(None) == folder
+    assert capsys.readouterr().out == f"run: {folder}\n"  # no word of a making
     assert before == {path: path.stat().st_mtime_ns for path in folder.rglob("*.npz")}
 
 

@@ -1,4 +1,4 @@
-"""What the shipped notebooks share: errors in one line, and a run to look at where none has been made yet."""
+"""What the shipped notebooks share: errors in one line, figures with their captions, and a run to look at."""
 
 from __future__ import annotations
 
@@ -13,17 +13,22 @@ _STOPPED = (
 )
 _EXAMPLE = "example/model_0_data_10"
 _EXAMPLE_TRAINING = {"epochs": 3000, "batch_size": 200, "learning_rate": 0.003, "target_train_loss": 0.01}
+_EXAMPLE_LEVELS = [0, 20, 70, 190]
 _EXAMPLE_DIRECTIONS = 200
+
+_numbers: dict[str, int] = {}
+"""Number of each caption shown since :func:`start`."""
 
 
 def start() -> None:
     """From here on, an error of ours and the Stop button are one line in this notebook, not a traceback.
 
     The cell still counts as failed, for a batch too. All other errors keep their traceback: they are bugs,
-    or in code of one's own. Does nothing outside a notebook.
+    or in code of one's own. Figures are numbered from 1. Outside a notebook, errors are as ever.
     """
     from IPython import get_ipython
 
+    _numbers.clear()
     shell = get_ipython()
     if shell is not None:
         shell.set_custom_exc((InputError, KeyboardInterrupt), _one_line)
@@ -32,9 +37,35 @@ def start() -> None:
 def _one_line(
     shell: Any, kind: type, error: BaseException, traceback: Any, tb_offset: Any = None
 ) -> list[str]:
-    line = _STOPPED if issubclass(kind, KeyboardInterrupt) else f"{kind.__name__}: {error}"
+    if issubclass(kind, KeyboardInterrupt):
+        print(_STOPPED)  # asked for, and no error: where ordinary lines go
+        return [_STOPPED]
+    line = f"{kind.__name__}: {error}"
     shell._showtraceback(kind, error, [line])
     return [line]
+
+
+def show(drawn: Any, text: str) -> None:
+    """Show a matplotlib figure, or that of an axes, with its numbered caption below it, and close it."""
+    from IPython.display import display
+
+    from volume_lib import plots
+
+    display(plots.figure_of(drawn))
+    caption(text)
+    plots.close(drawn)
+
+
+def caption(text: str) -> None:
+    """The caption of what this cell has just shown, with the next number.
+
+    Only what is drawn is counted, so that numbers follow each other whatever there was nothing to draw for.
+    A cell that is run again keeps its numbers.
+    """
+    from IPython.display import Markdown, display
+
+    number = _numbers.setdefault(text, len(_numbers) + 1)
+    display(Markdown(f"**Figure {number}.** {text}"))
 
 
 def run_folder(run_dir: str | Path | None, *, rays: bool = True) -> Path:
@@ -75,6 +106,9 @@ def _missing(folder: Path, rays: bool) -> str:
 
 def _make_example(folder: Path) -> Path:
     """A run of the swiss roll as the first of the demo; what is there already is not made again."""
+    last = _EXAMPLE_LEVELS[-1]
+    if storage.sweep_path(folder, "data", last, "additional", last).is_file():  # the last that is written
+        return folder
     from volume_lib.problems.registry import get_problem
     from volume_lib.problems.splits import make_dataset
     from volume_lib.sweep.run import run_sweep
@@ -82,7 +116,7 @@ def _make_example(folder: Path) -> Path:
 
     print(f"There is no demo yet: an example is made in {folder.resolve()}")
     problem = get_problem("swiss_roll")
-    dataset = make_dataset(problem, base_data_size=10, dataset_quantities=[0, 20, 70, 190], data_seed=10)
+    dataset = make_dataset(problem, base_data_size=10, dataset_quantities=_EXAMPLE_LEVELS, data_seed=10)
     models = train_models(
         problem, dataset, folder=folder / "models_and_data", model_seed=0, **_EXAMPLE_TRAINING
     )

@@ -31,6 +31,14 @@ def quiet(wanted: bool = True) -> Iterator[None]:
         _QUIET.reset(before)
 
 
+def tell(line: str) -> None:
+    """A line of text that stays: an ordinary one in a notebook, elsewhere beside the bars."""
+    if _where(None) == "notebook":
+        print(line)
+    else:
+        tqdm.write(line, file=sys.stderr)
+
+
 class Bar(tqdm):
     """``tqdm`` with an honest end: left in good order it stands at its total, however early that was reached.
 

@@ -33,7 +33,8 @@ SEEN = """() => {
       '.progress-bar-danger, .widget-progress .bar-danger, progress.danger')].filter(visible).length,
     broken: [...document.querySelectorAll('.jp-OutputArea-output')]
       .filter(e => /Error displaying widget|Error creating widget|Model not found/.test(e.innerText)).length,
-    images: [...document.querySelectorAll('.jp-OutputArea-output img')]
+    lines: text('[data-mime-type="application/vnd.jupyter.stdout"]'),
+    images: [...document.querySelectorAll('.jp-RenderedImage img')]
       .map(i => ({width: i.naturalWidth, height: i.naturalHeight, alt: i.alt, shown: i.complete})),
   };
 }"""
@@ -45,6 +46,8 @@ class Seen:
 
     errors: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+    """What stands on pink."""
+    lines: list[str] = field(default_factory=list)
     red_bars: int = 0
     broken: int = 0
     images: list[dict[str, Any]] = field(default_factory=list)

@@ -12,15 +12,12 @@ import math
 import os
 import queue
 import signal
-import sys
 import threading
 import time
 import uuid
 from collections.abc import Hashable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
-
-from tqdm import tqdm
 
 from volume_lib.batch import worker
 from volume_lib.batch.agenda import Task, choose_runs, make_agenda, tasks_of
@@ -36,7 +33,7 @@ from volume_lib.batch.runner import BLOCKED, FAILED, NOT_BEGUN, STOPPED, StepRes
 from volume_lib.batch.steps import Job, check_steps
 from volume_lib.errors import InputError
 from volume_lib.experiment.file import FILE_NAME, STEPS, read_experiment
-from volume_lib.progress import Bar
+from volume_lib.progress import Bar, tell
 
 if TYPE_CHECKING:
     from distributed import Client, Future
@@ -84,9 +81,10 @@ def run(
     what = f"python -m volume_lib run {experiment.folder}"
     try:
         with lock(experiment.folder, what), _interruptions() as asked:
-            check_against_data(experiment)
+            if any(job.step != "analysis" for job in agenda.jobs):  # which reads results alone
+                check_against_data(experiment)
             if line := replaced_line(agenda.jobs, force, data):
-                tqdm.write(line, file=sys.stderr)
+                tell(line)
             wanted = workers or default_workers(agenda.parts)
             with connected(scheduler, wanted, experiment) as (client, shares):
                 tasks = tasks_of(agenda)

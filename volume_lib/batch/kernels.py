@@ -163,6 +163,8 @@ for _name in ("papermill", "traitlets"):  # what they would tell is in the noteb
 
 
 def _told_by_papermill(error: PapermillExecutionError) -> tuple[str, str]:
+    if error.ename == "CellExecutionError":  # it ended without an error of its own: the Stop button
+        return f"cell {error.exec_count}", "stopped"
     lines = f"{error.ename}: {error.evalue}".strip().splitlines()
     last = lines[-1] if lines[-1].startswith(error.ename) else f"{error.ename}: {lines[-1]}"
     return f"cell {error.exec_count}" if error.exec_count else f"cell {error.cell_index + 1}", last

@@ -33,7 +33,17 @@ from volume_lib.plots.slices import (
     loss_surface,
 )
 from volume_lib.plots.statistics import agreement, compare, power_law, rank_table, residuals, stability
-from volume_lib.plots.style import data_label, keep, level_styles, new_panels, save, small_multiples
+from volume_lib.plots.style import (
+    close,
+    data_label,
+    figure_of,
+    keep,
+    level_styles,
+    new_panels,
+    plain_words,
+    save,
+    small_multiples,
+)
 
 __all__ = [
     "accuracy_curves",
@@ -42,11 +52,13 @@ __all__ = [
     "agreement",
     "animate_slices",
     "can_write_mp4",
+    "close",
     "compare",
     "convergence",
     "convergence_grid",
     "data_label",
     "decision_boundary",
+    "figure_of",
     "integrands",
     "keep",
     "landscapes",
@@ -59,6 +71,7 @@ __all__ = [
     "loss_surface",
     "mass_convergence",
     "new_panels",
+    "plain_words",
     "power_law",
     "radii_histogram",
     "radii_summary",

@@ -106,8 +106,8 @@ def _points(problem: Problem, x: Tensor, y: Tensor, ax: Axes) -> Axes:
     for c in labels.unique().tolist():
         at = labels == c
         colour, name = colours[c % len(colours)], _name(problem, c)
-        # A white edge tells points from a ground of their own colour, while there is room for one.
-        edge: dict[str, Any] = {"lw": 0.3, "ec": "white"} if size > 4 else {"lw": 0}
+        # A black edge tells points from a ground of their own colour, while there is room for one.
+        edge: dict[str, Any] = {"lw": 0.3, "ec": "black"} if size > 4 else {"lw": 0}
         ax.scatter(x[at, 0], x[at, 1], s=size, color=colour, **edge)
         handles.append(Line2D([], [], color=colour, marker="o", ms=3.5, ls="none", label=name))
     ax.set_aspect("equal", adjustable="box")

@@ -15,6 +15,7 @@ from matplotlib.animation import FFMpegWriter
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import LogNorm
+from matplotlib.patheffects import withStroke
 from matplotlib.ticker import MaxNLocator
 
 from volume_lib.errors import InputError
@@ -48,10 +49,10 @@ def loss_slice(
 ) -> Axes:
     """Contours of the loss (log colours) on the plane: (B, A) on the grid ``a`` (A,), ``b`` (B,).
 
-    The white line is ``threshold``: inside it lies what counts as a minimum's volume. ``minima``: the data
-    levels of the plane's anchors, in their colours. ``limits``: losses at the ends of the colours, to share
-    them between figures. ``explain``: with a legend and a colour bar, in ``loss_unit``. Points of infinite or
-    NaN loss stay grey.
+    The white line with black edges is ``threshold``: inside it lies what counts as a minimum's volume.
+    ``minima``: the data levels of the plane's anchors, in their colours. ``limits``: losses at the ends of
+    the colours, to share them between figures. ``explain``: with a legend and a colour bar, in
+    ``loss_unit``. Points of infinite or NaN loss stay grey.
     """
     ax = style.new_axes(ax, height=0.85)
     low, high = loss_limits(losses) if limits is None else limits
@@ -61,11 +62,14 @@ def loss_slice(
     filled = ax.contourf(a, b, shown, levels=edges, norm=LogNorm(low, high), cmap="viridis", extend="neither")
     ax.contour(a, b, shown, levels=edges[1:-1:2], colors="black", linewidths=0.2, alpha=0.5)
     if threshold is not None and low < threshold < high:
-        ax.contour(a, b, shown, levels=[threshold], colors="white", linewidths=1.2 if explain else 0.8)
+        width = 1.2 if explain else 0.8
+        for colour, more in (("black", 1.0), ("white", 0.0)):  # white alone is lost where the loss is high
+            ax.contour(a, b, shown, levels=[threshold], colors=colour, linewidths=width + more)
     styles = style.level_styles([*(levels or []), *minima])
     edge = {"mec": "white", "mew": 0.7, "ms": 5.5} if explain else {"mec": "white", "mew": 0.5, "ms": 4}
     for at, minimum in zip(plane.anchors, minima, strict=False):
-        ax.plot(*at, **styles[minimum], **edge, ls="none", label=f"{minimum:,}")
+        (mark,) = ax.plot(*at, **styles[minimum], **edge, ls="none", label=f"{minimum:,}")
+        mark.set_path_effects([withStroke(linewidth=edge["mew"] + 1.0, foreground="black")])
     ax.set_aspect("equal", adjustable="box")
     ax.xaxis.set_major_locator(MaxNLocator(4))
     if minima and explain:
@@ -139,7 +143,10 @@ def loss_surface(
             "mode": "markers",
             "name": f"minimum {minimum:,}",
         }
-        figure.add_scatter3d(**point, marker={"color": styles[minimum]["color"], "size": 6})
+        figure.add_scatter3d(
+            **point,
+            marker={"color": styles[minimum]["color"], "size": 7, "line": {"color": "white", "width": 2}},
+        )
     scene: dict[str, Any] = {
         "xaxis_title": plane.unit,
         "yaxis_title": plane.unit,

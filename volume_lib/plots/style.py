@@ -71,6 +71,11 @@ def literal(text: str) -> str:
     return text.replace("$", r"\$")
 
 
+def plain_words(quantity: str) -> str:
+    """The words for a quantity of :data:`VOLUME_WORDS` in running text, without formulas."""
+    return VOLUME_WORDS[quantity].replace(LOG_EXP_R_N, "log E[rⁿ]")
+
+
 def volume_label(quantity: str, unit: str) -> str:
     """Axis label of a quantity of :data:`VOLUME_WORDS` in ``unit``."""
     return f"{VOLUME_WORDS[quantity]} ({unit})"
@@ -225,6 +230,11 @@ def figure_of(drawn: Figure | Axes) -> Figure:
     if not isinstance(figure, Figure):
         raise InputError(f"{type(drawn).__name__}: neither a figure nor axes in one")
     return figure
+
+
+def close(drawn: Figure | Axes) -> None:
+    """Let go of a figure: nothing shows it once more."""
+    plt.close(figure_of(drawn))
 
 
 def save(figure: Figure | Axes, path: str | Path, dpi: int = PRINT_DPI) -> Path:

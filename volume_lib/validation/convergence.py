@@ -5,7 +5,7 @@ Every body is measured once, as a network is; smaller numbers of directions are 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -15,6 +15,7 @@ from volume_lib.measuring import measure
 from volume_lib.validation.bodies import Body
 from volume_lib.validation.record import Convergence
 from volume_lib.volume import estimate_volumes
+from volume_lib.volume.words import Table
 
 
 def converge(
@@ -53,3 +54,25 @@ def converge(
     estimate, low, high, effective = np.array(columns).T
     exact = body.log_volume(threshold)
     return Convergence(scaling, body.n, exact, np.array(counts), estimate, low, high, effective)
+
+
+def ends_table(curves: Mapping[tuple[str, str], Sequence[Convergence]]) -> Table:
+    """One row for each body (the two words of its key) and scaling: the estimate from the most directions,
+    and its error (nats)."""
+    header = ("spectrum", "dimension", "scaling", "directions", "effective", "estimate", "exact", "error")
+    return Table(
+        header,
+        [
+            (
+                *words,
+                of.scaling,
+                f"{of.directions[-1]:,}",
+                f"{of.effective[-1]:,.1f}",
+                f"{of.estimate[-1]:,.4f}",
+                f"{of.exact:,.4f}",
+                f"{of.estimate[-1] - of.exact:+,.4f}",
+            )
+            for words, of_scalings in curves.items()
+            for of in of_scalings
+        ],
+    )
