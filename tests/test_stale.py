@@ -298,6 +298,13 @@ def test_runs_of_other_settings_are_left_out_by_name(tmp_path):
     assert "model_seed is 0, asked for 1" in left_out(copied)
 
 
+def test_a_run_whose_results_cannot_be_read_is_not_missing(tmp_path):
+    folder = two_runs(tmp_path)
+    path = folder / "model_1_data_10" / "data_0" / "loss_2" / "results.json"
+    path.write_text(path.read_text()[:-40])
+    assert "data_0/loss_2/results.json: truncated" in load_experiment(folder).left_out["model_1_data_10"]
+
+
 def test_a_run_that_experiment_yaml_no_longer_names_is_left_out(tmp_path):
     folder = two_runs(tmp_path)
     text = YAML.replace("[0, 1]", "[0]").replace("[10, 10]", "[10]")
@@ -309,10 +316,17 @@ def test_a_run_that_experiment_yaml_no_longer_names_is_left_out(tmp_path):
 
 @pytest.mark.parametrize(
     "written, said",
-    [("epochs: 40", "epochs"), ("batch_size: 8", "batch_size"), ("base_data_size: 10", "base_data_size")],
+    [
+        ("hidden_dims: [8]", "hidden_dims"),
+        ("epochs: 40", "epochs"),
+        ("batch_size: 8", "batch_size"),
+        ("base_data_size: 10", "base_data_size"),
+    ],
 )
 def test_changed_settings_leave_every_run_out(tmp_path, written, said):
     folder = two_runs(tmp_path)
-    (folder / "experiment.yaml").write_text(YAML.replace(written, f"{said}: 9"))
-    with pytest.raises(InputError, match=f"no complete run.*{said} is .*asked for 9"):
+    (folder / "experiment.yaml").write_text(
+        YAML.replace(written, written.replace("40", "9").replace("8", "9").replace("10", "9"))
+    )
+    with pytest.raises(InputError, match=rf"no complete run.*{said} is .*asked for \[?9"):
         load_experiment(folder)

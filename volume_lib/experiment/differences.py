@@ -60,7 +60,10 @@ def model_difference(path: Path, asked: Asked) -> str:
     if said is None or said.get("imported"):
         return ""
     skipped = {asked["vary"]}
-    return differs(path, said, asked, [key for key in _MODEL_KEYS if key not in skipped])
+    told = differs(path, said, asked, [key for key in _MODEL_KEYS if key not in skipped])
+    network = {"model_class": said.get("model_class"), **(said.get("model_kwargs") or {})}
+    named = [name for name in asked.get("model", {}) if f"model.{name}" not in skipped]
+    return told or differs(path, network, asked.get("model", {}), named)
 
 
 def dataset_difference(folder: Path, asked: Asked) -> str:

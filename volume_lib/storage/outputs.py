@@ -19,7 +19,7 @@ _DATA = {
     "cutoff": r"cutoffs/cutoffs\.json",
     "accuracy": r"test_accuracies\.npz",
     "integrate": rf"{_LANDSCAPE}/loss_[\d.e+-]+/mass\.json",
-    "analysis": r"summary\.csv",
+    "analysis": r"(summary|rank_stability)\.csv",
 }
 _FIGURES = {
     "train": rf"models_and_data/(samples|[a-z]+_curves|test_loss|decision_boundary){_PICTURE}",
