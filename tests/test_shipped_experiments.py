@@ -100,3 +100,21 @@ def test_the_published_settings_beside_the_first_ones():
     assert published("low_data/mnist_unscaled")[0].perturb.scaling == "none"
     for base in (5000, 6000, 10_000):
         assert published(f"poison/mnist_{base}")[1].base_data_size == base
+
+
+PUBLISHED = {
+    "low_data": [
+        *("cifar10", "cifar10_cnn", "fashion_mnist", "mnist", "mnist_cnn", "mnist_unscaled", "svhn"),
+        *("modular_arithmetic", "shakespeare_large", "swiss_roll_published"),
+    ],
+    "poison": ["cifar10", "mnist_5000", "mnist_6000", "mnist_10000"],
+    "sam": ["cifar10", "mnist"],
+    "imbalanced_classes": ["cifar10", "cifar10_to_balanced", "mnist", "mnist_to_balanced"],
+    "batch_size": ["mnist_published"],
+    "grokking": [f"modular_97_{share}" for share in (29, 30, 31, 32)],
+}
+
+
+@pytest.mark.parametrize("name", [f"{kind}/{one}" for kind, names in PUBLISHED.items() for one in names])
+def test_each_published_condition_says_what_is_published_about_it(name):
+    assert "ublished" in (EXPERIMENTS / name / "README.md").read_text(encoding="utf-8")

@@ -87,6 +87,7 @@ def landscapes(
 
     figure = style.small_multiples(draw, several or experiment.landscapes, columns=columns)
     if colour is not None:
+        figure.set_figheight(figure.get_figheight() + 0.55)  # the scale takes no room from the panels
         _colour_bar(figure.axes, _mean_colours(experiment, colour)[0], experiment, colour)
     return figure
 
@@ -389,7 +390,9 @@ def averages(
     styles = style.level_styles(levels)
     for j, level in enumerate(levels):
         if colours is not None:
-            styles[level] = {"color": colours[j], "marker": styles[level]["marker"]}
+            # the lightest colours of a scale would be lost on paper without an edge
+            edge = {"mec": "black", "mew": 0.5, "ecolor": style.GREY}
+            styles[level] = {"color": colours[j], "marker": styles[level]["marker"], **edge}
         if np.isfinite(centre[j]):
             hollow: dict[str, Any] = {"mfc": "white"} if np.isneginf(values[:, j]).any() else {}
             reach = np.nan_to_num([[centre[j] - low[j]], [high[j] - centre[j]]], posinf=0.0)
