@@ -11,7 +11,7 @@ from scipy.integrate import quad
 from scipy.stats import chi2, ncx2
 from torch import nn
 
-from volume_lib import measure, storage, volume
+from volume_lib import Volume, measure, storage, volume
 from volume_lib.errors import InputError
 from volume_lib.integration import integrate_minima
 from volume_lib.parameters import flatten, moved_names
@@ -19,7 +19,7 @@ from volume_lib.problems import get_problem
 from volume_lib.problems.splits import make_dataset
 from volume_lib.rays.directions import draw
 from volume_lib.rays.moments import Moments
-from volume_lib.rays.reference import make_reference
+from volume_lib.rays.reference import fresh_models, make_reference
 from volume_lib.rays.scaling import compute_scale
 from volume_lib.sweep import completed, run_sweep
 from volume_lib.sweep.older import with_moments
@@ -216,6 +216,36 @@ def test_measure_says_it_too():
     low, high = found.log_mass_rays_interval
     assert low - 0.05 < math.log(share) < high + 0.05 and found.log_mass_rays_effective_directions > 20
     assert "log mass by rays" in str(found)
+
+
+def test_measure_with_build_has_the_log_mass_of_the_workflow(tmp_path):
+    """On the same weights, samples and directions; the record says what drew the widths, files keep it."""
+    problem = get_problem("swiss_roll")
+    dataset = make_dataset(problem, data_seed=3, dataset_quantities=[0])
+    (trained,) = train_models(
+        problem, dataset, folder=tmp_path / "run", model={"hidden_dims": [8]}, model_seed=1, epochs=50
+    )
+    (path,) = run_sweep(
+        problem, [trained], dataset, tmp_path / "run", num_directions=5, perturbation_seed=7,
+        loss_thresholds=[5.0], device="cpu",
+    )  # fmt: skip
+    sweep = storage.load_sweep(path)
+    of_workflow = ray_mass(sweep, volume.threshold_radii(sweep, 5.0).crossing)
+    given = {
+        "loss": problem.per_sample_loss,
+        "threshold": 5.0,
+        "directions": 5,
+        "seed": 7,
+        "device": "cpu",
+        "progress": False,
+    }
+    found = measure(trained.model, *dataset.upto(0), build=fresh_models(problem, trained), **given)
+    assert found.log_mass_rays == pytest.approx(of_workflow.log_mass, abs=1e-3)
+    assert found.log_mass_rays_widths == "build" and "under build" in str(found)
+    assert Volume.load(found.save(tmp_path / "saved")).log_mass_rays_widths == "build"
+    assert measure(trained.model, *dataset.upto(0), **given).log_mass_rays_widths == "reset_parameters"
+    with pytest.raises(InputError, match="build: its model has no parameter"):
+        measure(trained.model, *dataset.upto(0), build=lambda: nn.Linear(1, 1), **given)
 
 
 def test_integrating_without_rays_is_kept_too(run, tmp_path):

@@ -39,6 +39,7 @@ def measure(
     scaling: str = "filter",
     seed: int = 0,
     max_coefficient: float | None = None,
+    build: Callable[[], nn.Module] | None = None,
     xrtol_rest: float | None = None,
     device: str = "auto",
     memory_budget: float | None = None,
@@ -69,6 +70,9 @@ def measure(
         scaling: ``"filter"``, ``"none"`` or ``"curvature"`` (see :mod:`volume_lib.rays.scaling`).
         max_coefficient: how far along a ray to look, default 1,000; a direction that has not crossed by then
             is censored, and the volume a lower bound.
+        build: makes a fresh model of the same kind: the widths of ``log_mass_rays`` are then those of its
+            initialisation, as in the workflow. Default: each module's own ``reset_parameters``, which is the
+            same where the network sets nothing of its own; the two differ by their draws.
         xrtol_rest: how precise the radii of directions are that no estimate can depend on; default a
             relative 1e-3; 1e-6 solves all alike (:mod:`volume_lib.search.carriers`).
         device: ``"auto"`` (a GPU if there is one), ``"cpu"``, ``"cuda"`` …
@@ -95,7 +99,7 @@ def measure(
     target = resolve_device(device)
     budget = budget_of(memory_budget, target)
     with torch.random.fork_rng(devices=[target] if target.type == "cuda" else []):
-        given = Source(model, x, y, loss, accuracy, acc_threshold, parameters, target, budget)
+        given = Source(model, x, y, loss, accuracy, acc_threshold, parameters, target, budget, build)
         sizes = _sizes(landscapes, len(given.x))
         rises = None if rise is None else _numbers(rise, "rise")
         if rises and threshold != 0.1:

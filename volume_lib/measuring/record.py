@@ -81,6 +81,9 @@ class Volume:
     """95 % bootstrap interval of ``log_mass_rays`` over directions."""
     log_mass_rays_effective_directions: float = math.nan
     """How many directions carry that mean."""
+    log_mass_rays_widths: str = "reset_parameters"
+    """What drew the initialisation that it is under: each module's ``reset_parameters``, or ``build``, which
+    also sees what a network sets on its own."""
     notes: list[str] = field(default_factory=list)
     asked: tuple[str, float] = ("threshold", 0.0)
     """``threshold``, ``rise`` or ``acc_threshold``, and the value that was given for it."""
@@ -179,6 +182,7 @@ class Volume:
             return []
         low, high = self.log_mass_rays_interval
         told = f"{_nats(self.log_mass_rays)}, 95 % within {_nats(low)} … {_nats(high)}"
+        told = f"under build, {told}" if self.log_mass_rays_widths == "build" else told
         return [("log mass by rays", f"{told}, {self.log_mass_rays_effective_directions:.1f} directions")]
 
     def _others(self) -> str:
@@ -227,6 +231,8 @@ class Volume:
                 kept["reference"] = resume.reference
             options = kept | options
         reference = options.get("reference", "init")
+        if source.build is not None and isinstance(reference, str) and reference == "init":
+            options = {"build": source.build} | options
         if self.sweep is not None and isinstance(reference, str | float | int):
             sweep = self.sweep
             if (build := options.get("build")) is not None:  # both numbers under the same reference
@@ -319,6 +325,7 @@ def volumes_of(
         "moved": counts(moved_names(model)),
         "frozen": counts(frozen_names(model)),
         "notes": facts["notes"],
+        "widths_by": facts["widths_by"],
     }
     found: list[Volume] = []
     for position, (word, value, threshold) in enumerate(asked):
@@ -382,6 +389,7 @@ def _masses(results: dict[str, Any]) -> dict[str, Any]:
         "log_mass_rays": results["log_mass_rays_values"][0],
         "log_mass_rays_interval": tuple(results["log_mass_rays_ci"][0]),
         "log_mass_rays_effective_directions": results["log_mass_rays_effective_directions"][0],
+        "log_mass_rays_widths": results["measured"].get("widths_by", "reset_parameters"),
     }
 
 

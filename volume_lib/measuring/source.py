@@ -24,7 +24,7 @@ from volume_lib.parameters import Choice, copied, moved_names
 from volume_lib.preflight import preflight
 from volume_lib.problems.losses import PerSample, check_targets
 from volume_lib.progress import Bar
-from volume_lib.rays.reference import init_widths
+from volume_lib.rays.reference import init_widths, make_reference
 from volume_lib.rays.scaling import log_det
 from volume_lib.records import Sweep
 from volume_lib.sweep.evaluator import rays_of
@@ -52,8 +52,9 @@ class Source:
         parameters: Choice | None,
         device: torch.device,
         budget: float,
+        build: Callable[[], nn.Module] | None = None,
     ) -> None:
-        self.device, self.budget = device, budget
+        self.device, self.budget, self.build = device, budget, build
         function, name, unit = named_loss(loss)
         accurate = named_accuracy(accuracy, name, acc_threshold is not None)
         model, notes = _own(model, parameters)
@@ -77,7 +78,15 @@ class Source:
         if isinstance(y, Tensor) and isinstance(found := self._outputs(slice(0, 1)), Tensor):
             check_targets(name, found, y)
         self.model = model
-        self.facts = {"loss_name": name, "model": model, "notes": notes, "has_accuracy": accurate is not None}
+        self.facts = {
+            "loss_name": name, "model": model, "notes": notes, "has_accuracy": accurate is not None,
+            "widths_by": "reset_parameters" if build is None else "build",
+        }  # fmt: skip
+        self.init_widths = init_widths(self.model)
+        if build is not None:  # what it does not fit is said before the work
+            names = moved_names(model)
+            widths = make_reference(model, names, build=build).widths
+            self.init_widths = [widths[name] for name in names]
 
     def ask(self, thresholds: Sequence[float]) -> None:
         """What the numbers assume, asked of a few samples; what a user may not count on becomes a note.
@@ -158,7 +167,7 @@ class Source:
         )
         walked = walk(rays, limit, settings, bar)
         state = self.weights
-        moved = {"moved": moved_names(self.model), "init_widths": init_widths(self.model)}
+        moved = {"moved": moved_names(self.model), "init_widths": self.init_widths}
         made = []
         for k, size in enumerate(group):
             records = walked.records(k, settings.seeds)
