@@ -59,7 +59,10 @@ class MLP(nn.Module):
 
     @staticmethod
     def _stacked_layer(parameters: Mapping[str, Tensor], i: int, h: Tensor) -> Tensor:
-        return torch.baddbmm(parameters[f"layers.{i}.bias"], h, parameters[f"layers.{i}.weight"])
+        weight, bias = parameters[f"layers.{i}.weight"], parameters[f"layers.{i}.bias"]
+        if weight.shape[-1] == 1:  # products of matrices with a vector are slow in batches
+            return (h * weight.mT).sum(-1, keepdim=True) + bias
+        return torch.baddbmm(bias, h, weight)
 
 
 class CNN(nn.Module):

@@ -19,9 +19,11 @@ How :class:`Crossing` needs only three to four evaluations a crossing in large l
 * **Predict.** Radii are alike across directions and landscapes. A ridge regression, learned from the
   directions already solved, gives ``log c`` of each crossing from those of the smaller landscapes and
   other thresholds on the same ray.
-* **Interpolate.** Near a crossing ``log c`` is almost a quadratic function of ``log loss``. Its three
+* **Interpolate.** Near a crossing ``log c`` is almost a cubic function of ``log loss``. Its four
   coefficients are fitted by weighted least squares to the points evaluated, with what earlier directions
   taught as a prior; the value at ``loss = threshold`` is the next point.
+* **Share.** First each crossing gets one such point, from the smallest landscape up; then brackets are
+  closed from the largest down, whose points are points of the smaller landscapes, too.
 * **Straddle.** The last two points are placed on either side of the root, less than the tolerance apart.
 
 Where the loss is not monotone along a ray, the *first* crossing is found if the loss stays above the

@@ -14,8 +14,10 @@ from volume_lib.rays.losses import Rays
 
 POINT_NOISE = 2e-7
 """Uncertainty of a point's ``log c`` from float32 losses."""
-CUBIC = 0.05
-"""Typical third-order term of ``log c`` as a function of ``log loss``: bounds how far a quadratic reaches."""
+THIRD, THIRD_SPREAD = 0.03, 0.1
+"""``d³x/df³`` of ``x = log c``, ``f = log loss``, as it is along most rays: mean and spread."""
+MISFIT = 0.01
+"""A point's distance from such a cubic, as a multiple of ``|f|³``: bounds how far points reach."""
 
 
 @dataclass(frozen=True)
@@ -42,10 +44,9 @@ def fit_root(
     guess: np.ndarray | None = None,
     spread: float = np.inf,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    r"""Fit ``x(f) = root + slope·f + curvature·f²/2`` to each ray's points; ``x = log c``.
+    r"""Fit ``x(f) = root + slope·f + curvature·f²/2 + third·f³/6`` to each ray's points; ``x = log c``.
 
-    Weighted least squares with a Gaussian prior: a point's standard error grows with the cube of ``|f|``,
-    as the error of a quadratic does.
+    Weighted least squares with a Gaussian prior: a point's standard error grows with the cube of ``|f|``.
 
     Args:
         coefficients: evaluated coefficients, ``(R, P)``.
@@ -60,19 +61,21 @@ def fit_root(
         x = np.log(coefficients)
     use = np.isfinite(x) & np.isfinite(excess) & (np.abs(excess) < 3)
     f, x = np.where(use, excess, 0.0), np.where(use, x, 0.0)
-    weight = np.where(use, 1.0 / (POINT_NOISE**2 + (CUBIC * np.abs(f) ** 3) ** 2), 0.0)
+    weight = np.where(use, 1.0 / (POINT_NOISE**2 + (MISFIT * np.abs(f) ** 3) ** 2), 0.0)
     # Rays whose guess is unknown get a reference and no weight for it; the reference keeps numbers small.
     has_guess = np.zeros(len(x), bool) if guess is None else np.isfinite(guess)
     nearest = np.take_along_axis(x, np.where(use, np.abs(f), np.inf).argmin(axis=1)[:, None], axis=1)[:, 0]
     reference = np.where(has_guess, 0.0 if guess is None else guess, nearest)
     prior_weight = np.where(has_guess, 1.0 / spread**2, 0.0)
     x = x - reference[:, None]
-    basis = np.stack([np.ones_like(f), f, f * f / 2], axis=-1)
+    basis = np.stack([np.ones_like(f), f, f * f / 2, f**3 / 6], axis=-1)
     normal = np.einsum("rp,rpi,rpj->rij", weight, basis, basis)
     right = np.einsum("rp,rpi,rp->ri", weight, basis, x)
     normal[:, 0, 0] += prior_weight + 1e-9
     normal[:, 1, 1] += 1.0 / shape.slope_spread**2
     normal[:, 2, 2] += 1.0 / shape.curvature_spread**2
+    normal[:, 3, 3] += 1.0 / THIRD_SPREAD**2
+    right[:, 3] += THIRD / THIRD_SPREAD**2
     slope = np.where(np.isnan(shape.slope), Shape.slope, shape.slope)
     right[:, 1] += slope / shape.slope_spread**2
     right[:, 2] += shape.curvature / shape.curvature_spread**2
@@ -141,7 +144,7 @@ class History:
         curvature = curvature[np.isfinite(curvature)]
         if slope is None or len(curvature) < 2:
             return Shape()
-        return Shape(slope[0], slope[1] + 1e-3, float(np.median(curvature)), float(curvature.std()) + 1e-3)
+        return Shape(slope[0], slope[1] + 1e-3, float(np.median(curvature)), _spread(curvature) + 1e-3)
 
     @staticmethod
     def _neighbours(
@@ -170,5 +173,11 @@ class History:
         design = past - centre
         ridge = 1e-4 * np.diag([0, *design[:, 1:].var(axis=0)]) * len(past) + 1e-12 * np.eye(past.shape[1])
         weights = np.linalg.solve(design.T @ design + ridge, design.T @ (wanted - level))
-        spread = float(np.std(wanted - level - design @ weights))
+        spread = _spread(wanted - level - design @ weights)
         return level + (now - centre) @ weights, spread
+
+
+def _spread(values: np.ndarray) -> float:
+    """Standard deviation of values ``(D,)``, as their middle half has it: a few strange rays do not count."""
+    low, high = np.quantile(values, (0.25, 0.75))
+    return float(high - low) / 1.349

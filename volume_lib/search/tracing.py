@@ -17,6 +17,8 @@ TINY = 1e-15
 """Coefficients that are not told from 0."""
 PRECISE_WITHIN = 3e-3
 """Once a point lies this close to the expected root, in ``log c``, the next ones are computed in float64."""
+MAX_STEPS = 200
+"""Points that the solver may ask for one bracket: bisection alone ends long before."""
 FLOAT32_ENOUGH = 1e-4
 """Brackets no narrower than this need float64 only where a loss is too close to a threshold."""
 
@@ -51,7 +53,11 @@ class Tracing:
     # ---- the ladder
 
     def solve(self, xrtol: float) -> None:
-        """Find every crossing of every ray, to ``xrtol``."""
+        """Find every crossing of every ray, to ``xrtol``.
+
+        First one point near each, from the smallest landscape up, from which the next is predicted. Every
+        point is one of the smaller landscapes, too, whose crossings are almost known when their turn comes.
+        """
         landscapes = range(len(self.rays.sizes))
         direct = [k for k in landscapes if self.rays.sizes[k] <= 2 * self.pilot_samples]
         wanted = np.full(self.rays.num_rows, xrtol)
@@ -61,19 +67,23 @@ class Tracing:
             if k not in direct:
                 self._scan_pilot(k)
             for target in self.targets:
-                self._narrow(k, target, wanted)
-                self.known |= _found(self.points[k], k, target)
+                self._narrow(k, target, wanted, steps=1)
+                self.known |= self._expected(k, target)
         self.settle(np.full((len(self.points), len(self.targets), self.rays.num_rows), xrtol))
+        for k in landscapes:
+            for target in self.targets:
+                self.known |= _found(self.points[k], k, target)
 
     def settle(self, xrtol: np.ndarray) -> None:
         """Narrow every bracket to ``xrtol`` ``(K, T, D)``, until there is nothing left to do.
 
-        A point evaluated for one landscape can show an earlier crossing in a smaller one.
+        The largest landscape comes first: its points narrow the brackets of the smaller ones. Such a point
+        can show an earlier crossing there.
         """
         before = -1
         while (evaluated := sum(int(own.filled.sum()) for own in self.points)) > before:
             before = evaluated
-            for k in range(len(self.points)):
+            for k in reversed(range(len(self.points))):
                 for t, target in enumerate(self.targets):
                     self._narrow(k, target, xrtol[k, t])
 
@@ -157,12 +167,15 @@ class Tracing:
             points[j].add(rows[kept], coefficients[kept], losses[kept, j], accs[kept, j])
         return kept
 
-    def _narrow(self, k: int, target: Target, xrtol: np.ndarray) -> None:
-        """Narrow the bracket of ``target`` in landscape ``k`` on every ray, to ``xrtol`` ``(D,)``."""
+    def _narrow(self, k: int, target: Target, xrtol: np.ndarray, steps: int = MAX_STEPS) -> None:
+        """Narrow the bracket of ``target`` in landscape ``k`` on every ray, to ``xrtol`` ``(D,)``.
+
+        ``steps``: no ray gets more points than this.
+        """
         points, rows = self.points[k], self.everyone
         precise = np.zeros(len(rows), dtype=bool)
-        guess = shape = None
-        for step in range(200):
+        prior = None
+        for step in range(steps):
             lo, hi = bracket(points, rows, target)
             open_ = (lo < self.max_coefficient) & ~is_narrow(lo, hi, xrtol[rows])
             rows = rows[open_]
@@ -170,11 +183,9 @@ class Tracing:
                 return
             with np.errstate(divide="ignore"):
                 log_lo, log_hi = np.log(lo[open_]), np.log(hi[open_])
-            if guess is None or shape is None:
-                guess, spread = self.history.root(k, target, self.known, self.rays.num_rows)
-                shape = self.history.shape(k, target, self.known, self.rays.num_rows)
-            excess = target.excess(points, rows)
-            root, _, _ = fit_root(points.coefficients[rows], excess, shape.of(rows), guess[rows], spread)
+            if prior is None:
+                prior = self._prior(k, target)
+            root, _, _ = self._fit(k, target, rows, prior)
             bisect = target.kind == "acc" or (step >= 8 and step % 2 == 0)
             tolerance = np.log1p(xrtol[rows])
             x = _next_point(root, log_lo, log_hi, tolerance, bisect, np.log(self.scan_ratio))
@@ -185,6 +196,26 @@ class Tracing:
             self._evaluate(self.points, k, rows[exact], c[exact], precise=True)
             kept = self._evaluate(self.points, k, rows[~exact], c[~exact])
             precise[rows[~exact][~kept]] = True
+
+    def _prior(self, k: int, target: Target) -> tuple[np.ndarray, float, Shape]:
+        """What is expected of a crossing before its own points are looked at: guess, its spread, shape."""
+        guess, spread = self.history.root(k, target, self.known, self.rays.num_rows)
+        return guess, spread, self.history.shape(k, target, self.known, self.rays.num_rows)
+
+    def _fit(
+        self, k: int, target: Target, rows: np.ndarray, prior: tuple[np.ndarray, float, Shape]
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        guess, spread, shape = prior
+        points = self.points[k]
+        excess = target.excess(points, rows)
+        return fit_root(points.coefficients[rows], excess, shape.of(rows), guess[rows], spread)
+
+    def _expected(self, k: int, target: Target) -> dict[tuple, np.ndarray]:
+        """Root and slope at the crossings of landscape ``k``, as far as its points tell."""
+        if target.kind == "acc":
+            return {}
+        root, slope, _ = self._fit(k, target, self.everyone, self._prior(k, target))
+        return {("root", k, target): root, ("slope", k, target): slope}
 
 
 def _found(points: Points, k: int, target: Target) -> dict[tuple, np.ndarray]:
