@@ -76,5 +76,8 @@ def test_the_notebook_runs_and_leaves_its_figures(tmp_path):
     assert (tmp_path / "figures" / "straight_bowls.png").stat().st_size > 10_000
     assert (tmp_path / "figures" / "tilted_bowls.png").stat().st_size > 10_000
     cells = json.loads(notebook.read_text())["cells"]
-    printed = "".join("".join(out.get("text", "")) for cell in cells for out in cell.get("outputs", []))
-    assert printed.count("error") == 15  # five bowls in three scalings
+    outputs = [out.get("data", {}) for cell in cells for out in cell.get("outputs", [])]
+    tables = ["".join(data["text/html"]) for data in outputs if "text/html" in data]
+    bowls = [table for table in tables if "curvature" in table]
+    assert sum(table.count("<td>curvature</td>") for table in bowls) == 5  # straight and tilted
+    assert sum(table.count("<td>filter</td>") for table in bowls) == 5

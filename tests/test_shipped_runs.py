@@ -177,6 +177,8 @@ def reduced(folder: Path, target: Path) -> Experiment:
     content["perturb"] |= {key: asked[key] for key in asked if key == "scaling"}
     if "integrate" in content:
         content["integrate"] |= {"loss_thresholds": [10.0], "minutes": 0.005}
+        if "own_landscapes" in content["integrate"]:
+            content["integrate"]["own_landscapes"] = train["dataset_quantities"][1:]
     content.pop("analysis", None)
     if content.get("model", {}).get("width", 0) > 64:
         content["model"] |= {"width": 16, "heads": 2, "layers": 1}
