@@ -132,9 +132,7 @@ def test_shares_vary_from_training_to_the_analysis(tmp_path):
     assert before == [path.stat().st_mtime_ns for path in sorted((run / "models_and_data").glob("model_*"))]
     models, dataset = storage.load_models_and_data(run / "models_and_data", PROBLEM)
     curves = loss_against_data(PROBLEM, models, dataset)
-    for share, trained in zip(
-        SHARES, models, strict=True
-    ):  # up to how much of its own data each is a minimum
+    for share, trained in zip(SHARES, models, strict=True):  # each is a minimum of its own data
         noisy, curve = data(**ALL, label_noise=share), curves[f"Model_{share}"]["loss_curve"]
         for extra in (0, 1, 17, 40):
             x, y = noisy.upto(extra)

@@ -78,7 +78,7 @@ def abilities(
     with undisturbed(device):
         with _sizes_of_outputs(model) as found:
             outputs = outputs_of(model, each(x, torch.clone), label)
-        width = max(found) // len(y)
+        width = max(1, max(found) // len(y))
         size = batch_size(width, x)
         copies = changes_inputs(model, x)
         if not copies and len(parts(whole)[0]) > SAMPLES:
@@ -155,7 +155,7 @@ def widest_activation(model: nn.Module, x: Any) -> int:
 @contextmanager
 def _sizes_of_outputs(model: nn.Module) -> Iterator[list[int]]:
     """The numbers that each layer puts out in a call, of all samples together."""
-    found = [SAMPLES]
+    found = [1]
 
     def note(_module: nn.Module, _inputs: object, output: object) -> None:
         if isinstance(output, Tensor):

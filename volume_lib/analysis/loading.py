@@ -52,10 +52,7 @@ def load_experiment(
     loss_threshold = runs.choose_threshold(folder, found, dataset_type, loss_threshold)
     contents, cutoffs, left_out = _read(found, dataset_type, loss_threshold)
     key = runs.choose_key(folder, contents, key, expected)
-    left_out = {
-        **runs.incomplete(contents, expected, loss_threshold, key),
-        **left_out,
-    }  # unread is not missing
+    left_out = runs.incomplete(contents, expected, loss_threshold, key) | left_out  # unread is not missing
     left_out |= runs.differing(folder, found, dataset_type)
     complete = {run: results for run, results in contents.items() if run not in left_out}
     sizes = _base_sizes(folder, found, complete, base_size, expected.base_size, left_out)

@@ -104,7 +104,7 @@ def choose(folder: str | Path, **given: Any) -> Chosen:
     if colour is not None and colour not in COLOURS:
         raise InputError(f"colour {colour}: one of {', '.join(COLOURS)}{near_match(colour, COLOURS)}")
     if colour is not None and not experiment.has(colour):
-        raise InputError(f"colour {colour}: no run of {folder} says it{COLOURS.get(colour, '')}")
+        raise InputError(f"colour {colour}: no run of {folder} says it{COLOURS[colour]}")
     compare_with = wanted.get("compare_with")
     sources = {name: "given" if name in given else FILE_NAME if name in own else "default" for name in NAMES}
     return Chosen(

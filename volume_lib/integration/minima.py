@@ -65,9 +65,8 @@ def integrate_minima(
     levels = [*levels, *own]
     samples = {level: level_digest(dataset, level) for level in levels}
     tasks = [
-        _Task(problem, models, dataset, Path(run_dir), level, samples[level], threshold, asked, only_own)
+        _Task(problem, models, dataset, Path(run_dir), level, samples[level], threshold, asked, level in own)
         for level, threshold in itertools.product(levels, asked.loss_thresholds)
-        for only_own in [level in own]
     ]
     count = sum(len(task.minima) for task in tasks)
     with Bar(total=count, desc="log masses", unit="minimum") as bar:
@@ -112,7 +111,9 @@ class _Task:
                 told = _words(row)
             else:
                 told = f"there already, {_words(row)}"
-            row["same_region"] = row.get("same_region") or self._curve(trained, rows)
+            row["same_region"] = row.get("same_region") or (
+                self._curve(trained, rows) if row["records"] else {}
+            )
             rows[trained.value] = row
             self._save({**before, **rows})
             bar.say(f"{trained.key} {trained.value}, landscape {self.level}, loss {self.threshold:g}: {told}")
@@ -158,7 +159,8 @@ class _Task:
         }
         rays = self._rays(trained)
         mass = None
-        if self._loss(trained) < self.threshold:
+        (loss,) = losses_at_zero(self.problem, trained, self.dataset, [self.level])
+        if loss < self.threshold:
             state = storage.mass_state_path(self.path, trained.key, trained.value)
             mass = self._integrated(trained, x, y, state, rays)
         row |= {**numbers_of(mass, rays), "records": {}}
@@ -188,8 +190,6 @@ class _Task:
     def _curve(self, trained: TrainedModel, rows: dict[float, dict[str, Any]]) -> dict[str, Any]:
         """A curve to the first minimum of a region found so far, or the best attempt at one; ``{}`` where
         there is none to join, or the networks differ in more than what moves."""
-        if not self._loss(trained) < self.threshold:
-            return {}
         x, y = self.dataset.upto(self.level)
         tried = []
         for first in self.minima:
@@ -205,9 +205,6 @@ class _Task:
                 if curve.joined:
                     return tried[-1]
         return min(tried, key=lambda told: told["highest"] or math.inf, default={})
-
-    def _loss(self, trained: TrainedModel) -> float:
-        return losses_at_zero(self.problem, trained, self.dataset, [self.level])[0]
 
     def _rays(self, trained: TrainedModel) -> RayMass:
         """The same quantity by the rays of the sweep; NaN where there is none of this minimum."""

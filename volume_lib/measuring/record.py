@@ -325,7 +325,7 @@ def volumes_of(
         "moved": counts(moved_names(model)),
         "frozen": counts(frozen_names(model)),
         "notes": facts["notes"],
-        "widths_by": facts["widths_by"],
+        "log_mass_rays_widths": facts["log_mass_rays_widths"],
     }
     found: list[Volume] = []
     for position, (word, value, threshold) in enumerate(asked):
@@ -389,7 +389,7 @@ def _masses(results: dict[str, Any]) -> dict[str, Any]:
         "log_mass_rays": results["log_mass_rays_values"][0],
         "log_mass_rays_interval": tuple(results["log_mass_rays_ci"][0]),
         "log_mass_rays_effective_directions": results["log_mass_rays_effective_directions"][0],
-        "log_mass_rays_widths": results["measured"].get("widths_by", "reset_parameters"),
+        "log_mass_rays_widths": results["measured"].get("log_mass_rays_widths", "reset_parameters"),
     }
 
 

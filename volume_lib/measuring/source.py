@@ -24,7 +24,7 @@ from volume_lib.parameters import Choice, copied, moved_names
 from volume_lib.preflight import preflight
 from volume_lib.problems.losses import PerSample, check_targets
 from volume_lib.progress import Bar
-from volume_lib.rays.reference import init_widths, make_reference
+from volume_lib.rays.reference import init_widths, told_widths
 from volume_lib.rays.scaling import log_det
 from volume_lib.records import Sweep
 from volume_lib.sweep.evaluator import rays_of
@@ -80,13 +80,10 @@ class Source:
         self.model = model
         self.facts = {
             "loss_name": name, "model": model, "notes": notes, "has_accuracy": accurate is not None,
-            "widths_by": "reset_parameters" if build is None else "build",
+            "log_mass_rays_widths": "reset_parameters" if build is None else "build",
         }  # fmt: skip
-        self.init_widths = init_widths(self.model)
-        if build is not None:  # what it does not fit is said before the work
-            names = moved_names(model)
-            widths = make_reference(model, names, build=build).widths
-            self.init_widths = [widths[name] for name in names]
+        # that a build does not fit is said before the work
+        self.init_widths = init_widths(model) if build is None else told_widths(model, build)
 
     def ask(self, thresholds: Sequence[float]) -> None:
         """What the numbers assume, asked of a few samples; what a user may not count on becomes a note.

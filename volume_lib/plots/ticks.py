@@ -134,7 +134,7 @@ def data_axis(ax: Axes, values: Any, *, log: bool = False) -> None:
     if not (log or wants_log(v, ratio=10.0)):
         figure: Any = ax.get_figure(root=True)
         small = ax.get_position().width * figure.get_figwidth() < 1.6
-        ticks = 3 if small and v.size and abs(v).max() >= 1e4 else 6  # long labels in a small panel
+        ticks = 3 if small and v.size and abs(v).max() >= 1e3 else 6  # long labels in a small panel
         ax.xaxis.set_major_locator(MaxNLocator(ticks, integer=bool((v == v.round()).all())))
         ax.xaxis.set_major_formatter(FuncFormatter(plain_label))
         return

@@ -94,12 +94,18 @@ def fresh_models(problem: Problem, trained: TrainedModel, seed: int = 0) -> Call
 
 
 def init_widths(model: nn.Module, build: Callable[[], nn.Module] | None = None, seed: int = 0) -> list[float]:
-    """The widths of ``"init"`` of the moved tensors, in their order; empty where there is no telling."""
-    names = moved_names(model)
+    """As :func:`told_widths`; empty where there is no telling."""
     try:
-        widths = make_reference(model, names, build=build, seed=seed).widths
+        return told_widths(model, build, seed)
     except InputError:
         return []
+
+
+def told_widths(model: nn.Module, build: Callable[[], nn.Module] | None = None, seed: int = 0) -> list[float]:
+    """The widths of ``"init"`` of the moved tensors, in their order. InputError where there is no telling,
+    as where ``build`` makes other networks."""
+    names = moved_names(model)
+    widths = make_reference(model, names, build=build, seed=seed).widths
     return [widths[name] for name in names]
 
 
